@@ -1,0 +1,142 @@
+"""What all commands share: `--json`, `--quiet`, progress on stderr, errors with their exit code.
+
+With `--json` stdout is exactly one JSON document, on success and on failure. Progress goes to stderr, and only when that
+is a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from cb_runtime.errors import CbError, error_to_dict
+from cb_runtime.progress import Progress, no_progress
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells use it: 128 + SIGINT."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Report:
+    """Where a command prints: for people, or one JSON document."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:  # the names of the options
+        self.json = json
+        self.quiet = quiet
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def print(self, content: RenderableType = "") -> None:
+        """Print text or a table for people on stdout; nothing with `--json` or `--quiet`."""
+        if not (self.json or self.quiet):
+            self._out.print(content, markup=False) if isinstance(content, str) else self._out.print(content)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, always."""
+        self._err.print(f"Warning: {text}", markup=False)
+
+    def result(self, document: Any) -> None:  # noqa: ANN401  (any JSON value)
+        """Print the command's one JSON document on stdout; nothing without `--json`."""
+        if self.json:
+            click.echo(json.dumps(document, indent=2, default=str))
+
+    @contextmanager
+    def progress(self, unit: str = "") -> Iterator[Progress]:
+        """Show progress bars on stderr while the block runs; yields the callback for library functions."""
+        if self.quiet or not self._err.is_terminal:
+            yield no_progress
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _RateColumn(unit),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=self._err, transient=True) as bars:
+            yield _Bars(bars)
+
+
+class _Bars:
+    """One progress bar per phase."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int | None = None) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=total)
+        self._bars.update(self._tasks[phase], completed=done, total=total)
+
+
+class _RateColumn(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {self._unit}/s" if self._unit else f"{speed:.1f}/s")
+
+
+class ReportingCommand(click.Command):
+    """A command with `--json` and `--quiet`, whose function receives a `Report` as its first argument."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (passed on to click)
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on stdout."))
+        self.params.append(click.Option(["--quiet", "-q"], is_flag=True, help="Print no progress and no summary."))
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401  (passed on to click)
+    ) -> click.Context:
+        """Parse the arguments; with `--json`, a usage error is one JSON document too."""
+        as_json = "--json" in args
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if as_json:
+                message = {"type": "UsageError", "message": error.format_message(), "exit_code": error.exit_code}
+                click.echo(json.dumps({"error": message}, indent=2))
+                raise SystemExit(error.exit_code) from error
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  (whatever the command returns)
+        """Run the command; turn a `CbError` or an interruption into its message and exit code."""
+        report = Report(json=ctx.params.pop("as_json"), quiet=ctx.params.pop("quiet"))
+        ctx.params["report"] = report
+        try:
+            return super().invoke(ctx)
+        except CbError as error:
+            _fail(report, error_to_dict(error), str(error), error.exit_code)
+        except KeyboardInterrupt:
+            message = "Interrupted. What was done is kept."
+            document = {"error": {"type": "Interrupted", "message": message, "exit_code": INTERRUPTED}}
+            _fail(report, document, message, INTERRUPTED)
+
+
+def _fail(report: Report, document: dict[str, Any], message: str, exit_code: int) -> None:
+    report.result(document)
+    if not report.json:
+        click.echo(f"Error: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def reporting(*args: Any, **kwargs: Any) -> Callable[[F], click.Command]:  # noqa: ANN401  (passed on to click)
+    """Make a function a command like `click.command`, with `--json`, `--quiet` and a `report` keyword argument."""
+    return click.command(*args, cls=ReportingCommand, **kwargs)

@@ -1,0 +1,1 @@
+"""Frame sources: video files and video databases behind one protocol."""
