@@ -1,0 +1,1 @@
+"""Training for `cb`: architectures, datasets, experiment tracking, checkpoints."""

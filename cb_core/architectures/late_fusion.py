@@ -1,0 +1,60 @@
+"""Late fusion: each picture is encoded alone, then a classifier looks at the three results.
+
+Because a frame's features do not depend on the other frame, inference can compute them once and use them in every pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cb_core.architectures.heads import count_params
+from cb_runtime.contract import IMAGE_INPUTS
+
+
+class LateFusion(nn.Module):
+    """Encoders and a classifier, of which `forward` is composed.
+
+    Args:
+        encoders: Encoder modules by name; each maps pictures `(batch, 3, 48, 480)` to features of any shape.
+        roles: Which encoder serves which picture input: `{"ocr_viz": ..., "frame1": ..., "frame2": ...}`.
+        classifier: Maps the three features and the two vectors to logits `(batch, 5)`.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module], roles: Mapping[str, str], classifier: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.roles = {name: roles[name] for name in IMAGE_INPUTS}
+        self.classifier = classifier
+
+    def forward(
+        self, ocr_viz: Tensor, frame1: Tensor, frame2: Tensor, spatial_features: Tensor, font_embedding: Tensor
+    ) -> Tensor:
+        """Return logits `(batch, 5)`."""
+        features = self.encode({"ocr_viz": ocr_viz, "frame1": frame1, "frame2": frame2})
+        logits: Tensor = self.classifier(*(features[name] for name in IMAGE_INPUTS), spatial_features, font_embedding)
+        return logits
+
+    def encode(self, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features of each picture.
+
+        Pictures that share an encoder pass it together, so that BatchNorm sees in training the mixture of pictures whose
+        running statistics it uses afterwards.
+        """
+        features: dict[str, Tensor] = {}
+        for encoder_name, encoder in self.encoders.items():
+            served = [name for name in pictures if self.roles[name] == encoder_name]
+            if served:
+                together = encoder(torch.cat([pictures[name] for name in served]))
+                features.update(zip(served, together.chunk(len(served)), strict=True))
+        return features
+
+    def get_num_trainable_params(self) -> int:
+        """Return the number of parameters that training changes."""
+        return count_params(self, trainable_only=True)
+
+    def get_num_total_params(self) -> int:
+        """Return the number of all parameters."""
+        return count_params(self, trainable_only=False)
