@@ -15,7 +15,8 @@ class DeploymentModel(nn.Module):
     """Wrap an architecture so that it takes uint8 pictures.
 
     Inputs are those of an exported graph: `ocr_viz`, `frame1`, `frame2` uint8 `(batch, 48, 480, 3)` RGB,
-    `spatial_features` float32 `(batch, 6)`, `font_embedding` float32 `(batch, 512)`. Output: float32 logits `(batch, 5)`.
+    `spatial_features` float32 `(batch, 6)`, `font_embedding` float32 `(batch, 512)`. Output: float32 logits `(batch,
+    5)`.
     """
 
     mean: Tensor

@@ -195,7 +195,9 @@ def load_plugin(path: str | Path) -> None:
 def _factory(name: str) -> Factory:
     known = list_architectures()
     if name not in known:
-        raise ModelError(f"Unknown architecture '{name}'. Known: {', '.join(known)}. Bring your own with --plugin FILE.")
+        raise ModelError(
+            f"Unknown architecture '{name}'. Known: {', '.join(known)}. Bring your own with --plugin FILE."
+        )
     return _factories[name]
 
 

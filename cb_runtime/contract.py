@@ -1,7 +1,7 @@
 """The contract between training, export and inference: labels, tensors, preprocessing and model metadata.
 
-Born in training, carried by export, obeyed by inference. Standard library only, so that anything may read it. Each value
-is written once here and read from here everywhere else.
+Born in training, carried by export, obeyed by inference. Standard library only, so that anything may read it. Each
+value is written once here and read from here everywhere else.
 """
 
 from __future__ import annotations
@@ -201,9 +201,9 @@ class ModelMetadata:
     def to_compact_json(self) -> str:
         """Return JSON of at most `COMPACT_LIMIT` bytes that reads back to the same behaviour at inference.
 
-        Values equal to their default are left out. If that is still too long, report fields (metrics, versions, ...) are
-        given up one after another; `metadata_from_json` then gives their defaults. Raises ContractError when even what
-        inference needs is too long.
+        Values equal to their default are left out. If that is still too long, report fields (metrics, versions, ...)
+        are given up one after another; `metadata_from_json` then gives their defaults. Raises ContractError when even
+        what inference needs is too long.
         """
         plain = self.to_dict()
         default = ModelMetadata(self.architecture_name, preprocessing=self.preprocessing).to_dict()
@@ -254,9 +254,7 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
         )
     for name in ("inputs", "outputs"):
         if name in fields:
-            fields[name] = tuple(
-                TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in fields[name]
-            )
+            fields[name] = tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in fields[name])
     if "labels" in fields:
         fields["labels"] = tuple(fields["labels"])
     return ModelMetadata(**fields)

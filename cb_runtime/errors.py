@@ -1,7 +1,7 @@
 """The family of errors that are the user's to mend, and the one place where missing packages are explained.
 
-A `CbError` is printed without a traceback and ends the command with its `exit_code`; every other exception is a bug of ours
-and keeps its traceback (exit code 1).
+A `CbError` is printed without a traceback and ends the command with its `exit_code`; every other exception is a bug
+of ours and keeps its traceback (exit code 1).
 """
 
 from __future__ import annotations

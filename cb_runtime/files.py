@@ -17,9 +17,9 @@ from cb_runtime.errors import InputError
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends without an error, it replaces `path` in one step.
 
-    The parent folder is created. The temporary name ends like `path`, so that writers which look at the suffix work. After
-    an error nothing is left behind and an older file stays as it was. Raises InputError when the disk is full or the
-    folder cannot be written.
+    The parent folder is created. The temporary name ends like `path`, so that writers which look at the suffix work.
+    After an error nothing is left behind and an older file stays as it was. Raises InputError when the disk is full
+    or the folder cannot be written.
     """
     final = Path(path)
     try:

@@ -68,7 +68,9 @@ def pointwise_convolutions(backbone: nn.Module) -> list[str]:
     ]
     grouped = [name for name, module in found if module.groups != 1]
     if grouped:
-        raise UsageError(f"LoRA cannot be merged on grouped convolutions: {', '.join(grouped)}. Choose another backbone.")
+        raise UsageError(
+            f"LoRA cannot be merged on grouped convolutions: {', '.join(grouped)}. Choose another backbone."
+        )
     return [name for name, _ in found]
 
 

@@ -1,8 +1,8 @@
 """A small residual network that compares the two frames where they stand, trained from scratch in minutes.
 
-Pooled features rarely tell two similar captions apart: one changed letter vanishes in the average. So the encoder keeps a
-map over the strip (stride 4, where a glyph still covers a few cells) and the classifier compares the maps cell by cell
-before anything is pooled.
+Pooled features rarely tell two similar captions apart: one changed letter vanishes in the average. So the encoder
+keeps a map over the strip (stride 4, where a glyph still covers a few cells) and the classifier compares the maps
+cell by cell before anything is pooled.
 """
 
 from __future__ import annotations

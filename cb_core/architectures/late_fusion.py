@@ -40,8 +40,8 @@ class LateFusion(nn.Module):
     def encode(self, pictures: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the features of each picture.
 
-        Pictures that share an encoder pass it together, so that BatchNorm sees in training the mixture of pictures whose
-        running statistics it uses afterwards.
+        Pictures that share an encoder pass it together, so that BatchNorm sees in training the mixture of pictures
+        whose running statistics it uses afterwards.
         """
         features: dict[str, Tensor] = {}
         for encoder_name, encoder in self.encoders.items():

@@ -39,6 +39,6 @@ def _entries() -> dict[str, EntryPoint]:
 def main() -> None:
     """Find the boundaries of burned-in captions in video, frame-accurately.
 
-    Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 input cannot be read, 4 model or artifact problem, 5 no captions found
-    (with --fail-on-empty), 6 partial result, 7 parity gate failed, 130 interrupted.
+    Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 input cannot be read, 4 model or artifact problem, 5 no captions
+    found (with --fail-on-empty), 6 partial result, 7 parity gate failed, 130 interrupted.
     """

@@ -1,7 +1,7 @@
 """What all commands share: `--json`, `--quiet`, progress on stderr, errors with their exit code.
 
-With `--json` stdout is exactly one JSON document, on success and on failure. Progress goes to stderr, and only when that
-is a terminal.
+With `--json` stdout is exactly one JSON document, on success and on failure. Progress goes to stderr, and only when
+that is a terminal.
 """
 
 from __future__ import annotations

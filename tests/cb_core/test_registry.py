@@ -94,7 +94,7 @@ def test_a_name_is_taken_once_and_the_holder_is_named(tmp_path):
 
 
 def test_an_unknown_architecture_is_answered_with_the_known_ones():
-    with pytest.raises(ModelError, match="Known: .*compact_aligned_resnet.*--plugin"):
+    with pytest.raises(ModelError, match=r"Known: .*compact_aligned_resnet.*--plugin"):
         create_model("resnet_9000")
 
 
