@@ -10,7 +10,9 @@ HEAVY = ("torch", "torchvision", "sqlalchemy", "alembic", "onnx", "peft", "accel
 
 def modules_after(code):
     script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    )
 
 
 def leaf_modules():
