@@ -1,7 +1,7 @@
 """How well predicted boundaries agree with the truth.
 
-A boundary is a frame at which the caption changes: it starts, ends, or gives way to the next one without a gap. The first
-and the last frame of a video are no boundaries: what happened before and after them cannot be seen.
+A boundary is a frame at which the caption changes: it starts, ends, or gives way to the next one without a gap. The
+first and the last frame of a video are no boundaries: what happened before and after them cannot be seen.
 """
 
 from __future__ import annotations
