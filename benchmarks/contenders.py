@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def pytorch_loop(architecture: torch.nn.Module, inputs: VideoInputs, preprocessi
         return torch.softmax(logits, dim=1)[0]
 
     def run(strips: Strips) -> NDArray[np.float32]:
-        pairs = zip(strips, strips[1:], strict=False)
+        pairs = itertools.pairwise(strips)
         with torch.inference_mode():
             return torch.stack([torch.stack((one(a, b), one(b, a))) for a, b in pairs]).numpy()
 

@@ -1,0 +1,108 @@
+"""Finding text in frames by OCR: detection only, nothing is read.
+
+A detector is any callable like `TextDetector`. The one here is rapidocr, whose detection model is inside its wheel, so
+it works without a network. Reading the text too would take several times as long and say no more about where captions
+are.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from cb_runtime.errors import MissingPackageError, require
+from cb_runtime.geometry import Box
+from cb_runtime.video.types import Image
+
+LONGEST_SIDE = 960
+"""Larger frames are scaled down to this longest side: captions stay legible, and time falls with the area."""
+
+
+class TextDetector(Protocol):
+    """Finds text in a picture."""
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine, e.g. `rapidocr`; stored with every layout, dataset and model."""
+        ...
+
+    @property
+    def version(self) -> str | None:
+        """Version of the engine; None when it has none."""
+        ...
+
+    def __call__(self, image: Image) -> list[tuple[Box, float]]:
+        """Return boxes in pixels of `image` (uint8 RGB `(height, width, 3)`), each with a score in [0, 1]."""
+        ...
+
+
+class RapidOcrDetector:
+    """Text detection by rapidocr. Not thread-safe (rapidocr is not): make one per thread."""
+
+    def __init__(self) -> None:
+        self._rapidocr: Any = None
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return "rapidocr"
+
+    @property
+    def version(self) -> str | None:
+        """Version of the installed rapidocr. Raises MissingPackageError without one."""
+        _require_rapidocr()
+        return importlib.metadata.version("rapidocr")
+
+    def __call__(self, image: Image) -> list[tuple[Box, float]]:
+        """Return the boxes of text in `image` with their scores. Raises MissingPackageError without rapidocr."""
+        if self._rapidocr is None:
+            self._rapidocr = _open_rapidocr()
+        height, width = image.shape[:2]
+        small = _scaled_down(image)
+        # rapidocr reads arrays as OpenCV does: BGR.
+        found = self._rapidocr(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), use_det=True, use_cls=False, use_rec=False)
+        if found.boxes is None:
+            return []
+        scale = (width / small.shape[1], height / small.shape[0])
+        boxes = [_bounding_box(np.asarray(corners) * scale, width, height) for corners in found.boxes]
+        return [(box, float(score)) for box, score in zip(boxes, found.scores, strict=True) if box is not None]
+
+
+def _scaled_down(image: Image) -> Image:
+    height, width = image.shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _bounding_box(corners: np.ndarray[Any, Any], width: int, height: int) -> Box | None:
+    # A tilted quadrilateral may reach beyond the frame, or be thinner than a pixel.
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int).tolist()
+    return Box(left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _require_rapidocr() -> Any:  # noqa: ANN401  (a module without types)
+    try:
+        require("onnxruntime")  # rapidocr brings no inference engine of its own
+        return require("rapidocr")
+    except MissingPackageError as error:
+        error.args = (f"{error} Or say where the captions are: --region LEFT,TOP,RIGHT,BOTTOM",)
+        raise
+
+
+def _open_rapidocr() -> Any:  # noqa: ANN401  (a class without types)
+    params = {
+        "Global.log_level": "critical",  # it reports "no text" as a warning
+        "Global.use_cls": False,
+        "Global.use_rec": False,
+        # Its own default enlarges frames to a shortest side of 736: twice the time, no caption more.
+        "Det.limit_type": "max",
+        "Det.limit_side_len": LONGEST_SIDE,
+    }
+    return _require_rapidocr().RapidOCR(params=params)
