@@ -54,7 +54,7 @@ def _umask() -> int:
 def _write_error(path: Path, error: OSError) -> OSError | InputError:
     if error.errno == errno.ENOSPC:
         return InputError(f"The disk is full: {path} was not written. Free some space and run the command again.")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM):
         return InputError(f"{path} cannot be written ({error.strerror}). Choose another place for it.")
     return error
 

@@ -1,4 +1,4 @@
-"""Captions in time: the `Span`, and decoding label probabilities into spans."""
+"""Captions in time: the `Span`. Label probabilities become spans in `cb_runtime.decoding`."""
 
 from __future__ import annotations
 

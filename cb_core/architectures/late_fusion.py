@@ -48,7 +48,9 @@ class LateFusion(nn.Module):
             served = [name for name in pictures if self.roles[name] == encoder_name]
             if served:
                 together = encoder(torch.cat([pictures[name] for name in served]))
-                features.update(zip(served, together.chunk(len(served)), strict=True))
+                # Not chunk(): torch.export would fix the batch axis.
+                apart = together.unflatten(0, (len(served), -1)).unbind(0)
+                features.update(zip(served, apart, strict=True))
         return features
 
     def get_num_trainable_params(self) -> int:

@@ -1,0 +1,1 @@
+"""Commands of `cb_export`, one module each."""

@@ -1,0 +1,58 @@
+"""Export targets, one module each, all with the same names.
+
+A target module has
+
+- `SUFFIX`: the ending of its files, e.g. `.onnx`;
+- `PRECISIONS`: the arithmetic it can write, its default first;
+- `build(graph, metadata, options, path) -> ModelMetadata`: write the artifact; returns the metadata it holds,
+  completed by what was read back from the file;
+- `write_metadata(path, metadata)`: replace the metadata of a built artifact, and nothing else of it.
+
+To add one: a module in this folder and a line in `TARGETS`. The conformance tests run over all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from cb_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from cb_export.graph import Graph
+    from cb_runtime.contract import ModelMetadata
+
+TARGETS = {"onnx": "cb_export.targets.onnx"}
+"""Format name, as `--format` takes it, to module."""
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How to build an artifact."""
+
+    opset: int = 20
+    """ONNX operator set: 20 is the newest that quantisers and inference engines in service all read."""
+
+
+class Target(Protocol):
+    """What a target module offers."""
+
+    SUFFIX: str
+    PRECISIONS: tuple[str, ...]
+
+    def build(self, graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: Path) -> ModelMetadata:
+        """Write the artifact to `path`; return the metadata it holds. Raises CbError when it cannot be built."""
+        ...
+
+    def write_metadata(self, path: Path, metadata: ModelMetadata) -> None:
+        """Replace the metadata of the artifact at `path`."""
+        ...
+
+
+def load_target(name: str) -> Target:
+    """Import the module of one target. Raises UsageError for an unknown name."""
+    if name not in TARGETS:
+        raise UsageError(f"Unknown export format '{name}'. Known: {', '.join(TARGETS)}.")
+    return cast("Target", importlib.import_module(TARGETS[name]))

@@ -1,0 +1,145 @@
+"""Inference engines, one module each, all with the same three names.
+
+A backend module has
+
+- `SUFFIXES`: file name endings it opens, e.g. `(".onnx",)`;
+- `available() -> Availability`: whether it can run here, why not, and what to do about it;
+- `open_artifact(path, options) -> Executor`: the model on a device, or a `CbError`.
+
+Importing a backend module is cheap: the engine itself is imported when it is first used. Modules are named by the entry
+points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf knowing torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import ModelError, UsageError
+
+METADATA_KEY = "cb_metadata"
+"""Key of the `metadata_props` entry of an ONNX file that holds `ModelMetadata.to_json()`."""
+
+BACKENDS_GROUP = "cb.backends"
+
+Feeds = Mapping[str, NDArray[Any]]
+"""Input name to array, in the form of an exported graph."""
+
+Logits = NDArray[np.float32]
+"""float32 `(batch, 5)`, one column per label."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where to run, as the user asked for it."""
+
+    kind: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    index: int = 0
+    """Which GPU, counted from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.index}" if self.kind == "cuda" else self.kind
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How to open an artifact."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    threads: int | None = None
+    """Threads for arithmetic on the CPU; None lets the engine choose."""
+    plugins: tuple[str, ...] = ()
+    """Python files that register architectures; only a backend that runs checkpoints uses them."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run on this machine."""
+
+    ok: bool
+    detail: str
+    """What was found: versions and devices, or what is missing."""
+    fix: str | None = None
+    """What to do when it is not available; None otherwise."""
+
+
+class Executor(Protocol):
+    """A model opened on a device."""
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """The contract the model was made for."""
+        ...
+
+    def run(self, feeds: Feeds) -> Logits:
+        """Return float32 logits `(batch, 5)` for checked inputs in graph form."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types."""
+        ...
+
+
+class Backend(Protocol):
+    """What a backend module offers."""
+
+    SUFFIXES: tuple[str, ...]
+
+    def available(self) -> Availability:
+        """Tell whether the engine can run on this machine."""
+        ...
+
+    def open_artifact(self, path: Path, options: OpenOptions) -> Executor:
+        """Open a model file. Raises CbError when it cannot be run as asked."""
+        ...
+
+
+def device_from_text(text: str) -> Device:
+    """Read `auto`, `cpu`, `cuda` or `cuda:N`. Raises UsageError for anything else."""
+    kind, colon, index = text.partition(":")
+    if text in ("auto", "cpu", "cuda"):
+        return Device(text)
+    if kind == "cuda" and colon and index.isascii() and index.isdigit():
+        return Device(kind, int(index))
+    raise UsageError(f"Unknown device {text!r}. Choose auto, cpu, cuda or cuda:N, e.g. cuda:1.")
+
+
+def backend_names() -> list[str]:
+    """Return the names of all backends that installed packages offer, sorted."""
+    return sorted(_entries())
+
+
+def load_backend(name: str) -> Backend:
+    """Import the module of one backend. Raises UsageError for an unknown name."""
+    entry = _entries().get(name)
+    if entry is None:
+        raise UsageError(f"Unknown backend '{name}'. Known: {', '.join(backend_names())}.")
+    return cast("Backend", entry.load())
+
+
+def backend_for(path: Path) -> tuple[str, Backend]:
+    """Return name and module of the backend that opens files like `path`. Raises ModelError when there is none."""
+    suffixes: list[str] = []
+    for name, backend in _backends():
+        if path.suffix.lower() in backend.SUFFIXES:
+            return name, backend
+        suffixes.extend(backend.SUFFIXES)
+    raise ModelError(f"{path.name} is not a model this cb can open. It opens {', '.join(suffixes)} files.")
+
+
+def _backends() -> Iterator[tuple[str, Backend]]:
+    # Lazily, one after another: opening an .onnx file need not import the module for checkpoints.
+    return ((name, load_backend(name)) for name in backend_names())
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=BACKENDS_GROUP)}

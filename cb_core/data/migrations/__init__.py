@@ -1,0 +1,1 @@
+"""Alembic migrations of dataset databases, run by `cb_core.data.database`."""

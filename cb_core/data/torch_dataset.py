@@ -1,0 +1,204 @@
+"""Read a dataset's pairs for training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import aliased
+from torch.utils.data import Dataset
+
+from cb_core.data.database import database_errors, dataset_engine, open_session_on
+from cb_core.data.pictures import image_from_png, png_from_image, vector_from_bytes
+from cb_core.data.schema import SPLITS, FontEmbedding, Pair, Strip, Video, VideoLayout
+from cb_core.data.summary import DatasetSummary, summarise_dataset
+from cb_runtime.contract import LABELS
+from cb_runtime.errors import InputError, UsageError
+from cb_runtime.features import no_font_embedding, ocr_viz
+from cb_runtime.layout import layout_from_dict
+from cb_runtime.video.types import Image
+
+Sample = dict[str, Any]
+"""`ocr_viz`, `frame1`, `frame2`: uint8 (48, 480, 3); `spatial_features`: float32 (6,); `font_embedding`: float32
+(512,); `label`: int."""
+
+Augment = Callable[[Sample], Sample]
+
+_inherited: list[Connection] = []
+"""Connections a forked worker got from its parent; kept, because closing them there would disturb the parent's."""
+
+
+class PairDataset(Dataset[Sample]):
+    """The pairs of one split, in an order that depends on the dataset's content alone.
+
+    Pictures are decoded when a pair is asked for. Safe to hand to workers, forked or spawned: each opens its own
+    connection.
+
+    Args:
+        database: SQLite file or SQLAlchemy URL.
+        split: One of `SPLITS`.
+        augment: Called with every sample, returns the sample to use.
+        use_font_embedding: Give the stored font embeddings; zeros otherwise.
+        ocr_viz_variant: Draw the picture in this variant instead of the dataset's.
+        cache_mib: Encoded strips kept in memory by each process, in MiB at most.
+
+    Raises:
+        InputError: No dataset, no pairs in this split, or no font embeddings although they are asked for.
+        UsageError: An unknown split.
+    """
+
+    def __init__(
+        self,
+        database: str | Path,
+        split: str,
+        *,
+        augment: Augment | None = None,
+        use_font_embedding: bool = False,
+        ocr_viz_variant: str | None = None,
+        cache_mib: int = 512,
+    ) -> None:
+        if split not in SPLITS:
+            raise UsageError(f"A split is one of {', '.join(SPLITS)}, got '{split}'.")
+        self.database = database
+        self.split = split
+        self.augment = augment
+        self.use_font_embedding = use_font_embedding
+        self._read_summary(ocr_viz_variant)
+        self._read_pairs()
+        self._read_videos()
+        self._free_bytes = cache_mib * 2**20
+        self._encoded: dict[int, bytes] = {}
+        self._connection: Connection | None = None
+        self._process = 0
+
+    summary: DatasetSummary
+    """What the whole dataset holds: digest, preprocessing, engines, counts."""
+    labels: NDArray[np.int64]
+    """Label of every pair, in the order of this dataset."""
+    distances: NDArray[np.int64]
+    """Frames from first to second, negative for reversed pairs, in the order of this dataset."""
+    video_ids: NDArray[np.int64]
+    """Key of each pair's video, in the order of this dataset."""
+
+    def class_counts(self) -> dict[str, int]:
+        """Return the number of pairs of every label, zero included."""
+        counts = np.bincount(self.labels, minlength=len(LABELS))
+        return dict(zip(LABELS, counts.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Return several samples; every strip among them is read and decoded once."""
+        wanted = np.unique(self._strips[list(indices)])
+        strips = {key: image_from_png(data) for key, data in self._strip_bytes(wanted.tolist()).items()}
+        samples = [self._sample(index, strips) for index in indices]
+        return [self.augment(sample) for sample in samples] if self.augment else samples
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None, "_encoded": {}, "_free_bytes": self._free_bytes + self._cached()}
+
+    def _cached(self) -> int:
+        return sum(len(data) for data in self._encoded.values())
+
+    def _sample(self, index: int, strips: dict[int, Image]) -> Sample:
+        first, second = self._strips[index].tolist()
+        picture, spatial, font = self._inputs_of_video[int(self.video_ids[index])]
+        return {
+            "ocr_viz": torch.from_numpy(image_from_png(picture)),
+            # Copies: samples of one batch may share a strip, and an augmentation may write into its own.
+            "frame1": torch.from_numpy(strips[first].copy()),
+            "frame2": torch.from_numpy(strips[second].copy()),
+            "spatial_features": torch.from_numpy(spatial.copy()),
+            "font_embedding": torch.from_numpy(font.copy()),
+            "label": int(self.labels[index]),
+        }
+
+    def _strip_bytes(self, keys: list[int]) -> dict[int, bytes]:
+        found = {key: self._encoded[key] for key in keys if key in self._encoded}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            with database_errors(self.database):
+                rows = self._reader().execute(select(Strip.id, Strip.image).where(Strip.id.in_(missing)))
+                found |= {key: self._kept(key, image) for key, image in rows}
+        return found
+
+    def _kept(self, key: int, image: bytes) -> bytes:
+        if len(image) <= self._free_bytes:
+            self._encoded[key] = image
+            self._free_bytes -= len(image)
+        return image
+
+    def _reader(self) -> Connection:
+        if self._connection is not None and self._process != os.getpid():
+            _inherited.append(self._connection)
+            self._connection = None
+        if self._connection is None:
+            # Autocommit: a transaction held open for the whole training would keep SQLite from tidying its log.
+            self._connection = dataset_engine(self.database).connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._process = os.getpid()
+        return self._connection
+
+    def _read_summary(self, ocr_viz_variant: str | None) -> None:
+        with open_session_on(self.database) as session:
+            self.summary = summarise_dataset(session)
+        self.ocr_viz_variant = ocr_viz_variant or self.summary.ocr_viz_variant
+        if self.use_font_embedding and self.summary.fontclip_model_version is None:
+            raise InputError(
+                f"{self.database} has no font embeddings. Build it with --font-model, or train without "
+                "use_font_embedding."
+            )
+
+    def _read_pairs(self) -> None:
+        first, second = aliased(Strip), aliased(Strip)
+        query = (
+            select(Pair.label, Pair.distance, Pair.video_id, Pair.strip1_id, Pair.strip2_id)
+            .join(Video, Pair.video_id == Video.id)
+            .join(first, Pair.strip1_id == first.id)
+            .join(second, Pair.strip2_id == second.id)
+            .where(Video.split == self.split)
+            .order_by(Video.sha256, first.frame, second.frame)
+        )
+        with open_session_on(self.database) as session, database_errors(self.database):
+            rows = [tuple(row) for row in session.execute(query)]
+        if not rows:
+            raise InputError(
+                f"{self.database} has no pairs in split '{self.split}'. Add annotated videos with cb dataset create."
+            )
+        columns = np.asarray(rows, np.int64)
+        self.labels, self.distances, self.video_ids = (columns[:, place].copy() for place in range(3))
+        self._strips = columns[:, 3:].copy()
+
+    def _read_videos(self) -> None:
+        query = (
+            select(
+                Video.id, VideoLayout.layout, VideoLayout.ocr_viz, VideoLayout.spatial_features, FontEmbedding.vector
+            )
+            .join(VideoLayout, VideoLayout.video_id == Video.id)
+            .outerjoin(FontEmbedding, FontEmbedding.video_id == Video.id)
+            .where(Video.split == self.split)
+        )
+        with open_session_on(self.database) as session, database_errors(self.database):
+            rows = session.execute(query).all()
+        self._inputs_of_video = {
+            row.id: (
+                self._picture(row.layout, row.ocr_viz),
+                vector_from_bytes(row.spatial_features),
+                vector_from_bytes(row.vector) if self.use_font_embedding else no_font_embedding(),
+            )
+            for row in rows
+        }
+
+    def _picture(self, layout: dict[str, Any], stored: bytes) -> bytes:
+        if self.ocr_viz_variant == self.summary.ocr_viz_variant:
+            return stored
+        return png_from_image(ocr_viz(layout_from_dict(layout), self.summary.preprocessing, self.ocr_viz_variant))

@@ -1,0 +1,94 @@
+"""Keep an experiment's row in step with its run."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cb_core.data.database import get_dataset_db
+from cb_core.tracking.experiment import Experiment
+from cb_core.tracking.queries import newest_experiment
+from cb_runtime.errors import InputError
+
+Warn = Callable[[str], None]
+
+
+class ExperimentRecorder:
+    """One row of `experiments`; every write is a transaction of its own."""
+
+    def __init__(self, dataset: str, experiment_id: int, warn: Warn) -> None:
+        self._dataset = dataset
+        self.experiment_id = experiment_id
+        self._warn = warn
+        self._warned = False
+
+    def update(self, **fields: Any) -> None:  # noqa: ANN401  (one keyword per column)
+        """Write some columns.
+
+        A database that cannot be written now is a warning, given once: the next update writes all again.
+        """
+        try:
+            with next(get_dataset_db(self._dataset)) as db:
+                row = db.get(Experiment, self.experiment_id)
+                if row is None:
+                    raise InputError(f"experiment {self.experiment_id} is no longer there")
+                for name, value in fields.items():
+                    setattr(row, name, value)
+                db.commit()
+        except (SQLAlchemyError, InputError) as error:
+            if not self._warned:
+                reason = getattr(error, "orig", None) or error
+                self._warn(f"The experiment's row could not be updated ({reason}). Training goes on.")
+            self._warned = True
+
+    def end(self, status: str, message: str | None = None, **fields: Any) -> None:  # noqa: ANN401  (see update)
+        """Write how the run ended."""
+        self.update(status=status, message=message, finished_at=datetime.now(UTC), **fields)
+
+
+def start_experiment(dataset: str, warn: Warn, *, resume: bool = False, **fields: Any) -> ExperimentRecorder:  # noqa: ANN401
+    """Write the row of a run that starts now; with `resume`, the newest row of that name goes on.
+
+    Raises InputError when the dataset cannot be written: a run that cannot be recorded does not start.
+    """
+    with next(get_dataset_db(dataset)) as db:
+        row = newest_experiment(db, fields["name"]) if resume else None
+        if row is None:
+            row = Experiment()
+            db.add(row)
+        values = {**fields, "status": "running", "finished_at": None, "message": None, "host": platform.node()}
+        for name, value in values.items():
+            setattr(row, name, value)
+        db.commit()
+        return ExperimentRecorder(dataset, row.id, warn)
+
+
+def code_commit() -> str | None:
+    """Return the git commit this package's code stands at, with `-dirty` after changes; None outside a repository."""
+    here = Path(__file__)
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changes else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603  (constant arguments)
+            ["git", *arguments],  # noqa: S607  (the user's git)
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,162 @@
+"""One epoch of training, one pass of validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cb_core.deployment import DeploymentModel
+from cb_core.training.config import Hyperparameters
+from cb_core.training.data import Splits, default_workers, make_train_loader, make_val_loader, sample_count
+from cb_core.training.metrics import ValidationMeter, ValidationMetrics
+from cb_core.training.optimization import make_loss, make_optimizer, make_schedule
+from cb_core.training.sampling import derived_seed
+from cb_runtime.contract import INPUT_NAMES, Preprocessing
+from cb_runtime.errors import ModelError
+from cb_runtime.progress import Progress
+
+CHECK_EVERY = 20
+"""Steps between two looks at the loss on a GPU, where each look waits for the device."""
+
+
+@dataclass(frozen=True)
+class EpochStatistics:
+    """How an epoch of training went."""
+
+    loss: float
+    """Mean loss over pairs, as trained on: with class weights and label smoothing."""
+    samples_per_second: float
+    """Pairs trained on per second, over all processes."""
+    data_wait_share: float
+    """Share of the time in which training waited for the next batch, in [0, 1]."""
+
+
+class Trainer:
+    """A model, its data and its optimizer on a device; knows nothing of files and experiments."""
+
+    def __init__(
+        self,
+        architecture: nn.Module,
+        preprocessing: Preprocessing,
+        splits: Splits,
+        settings: Hyperparameters,
+        accelerator: Accelerator,
+        workers: int | None,
+    ) -> None:
+        self._settings = settings
+        self.accelerator = accelerator
+        device = accelerator.device
+        count = default_workers(device) if workers is None else workers
+        # Convolutions are faster with channels last, and pictures arrive that way.
+        self.architecture = architecture.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(self.architecture, settings)
+        loader, self._sampler = make_train_loader(splits, settings, count, device)
+        model = DeploymentModel(self.architecture, preprocessing)
+        prepared = accelerator.prepare(model, optimizer, loader, make_val_loader(splits, settings, count, device))
+        self._model: nn.Module = prepared[0]
+        self.optimizer: torch.optim.Optimizer = prepared[1]
+        self._train_loader: DataLoader[dict[str, Any]] = prepared[2]
+        self._val_loader: DataLoader[dict[str, Any]] = prepared[3]
+        self._loss = make_loss(settings, splits.train_counts).to(device)
+        self.schedule = make_schedule(optimizer, settings, self.steps_per_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Changes of the weights per epoch."""
+        return math.ceil(len(self._train_loader) / self._settings.accumulation)
+
+    def train_epoch(self, epoch: int, progress: Progress) -> EpochStatistics:
+        """Train one epoch, counted from 1.
+
+        All randomness follows from seed and epoch, so that a resumed run repeats what an uninterrupted one would do.
+        Raises ModelError when the loss is no longer a number.
+        """
+        self._seed(epoch)
+        self._model.train()
+        watch = _Stopwatch()
+        total, pairs = torch.zeros((), device=self.accelerator.device), 0
+        for step, batch in enumerate(watch.waiting_for(self._train_loader), start=1):
+            loss = self._step(batch)
+            total += loss * sample_count(batch)
+            pairs += sample_count(batch)
+            if self.accelerator.device.type == "cpu" or step % CHECK_EVERY == 0 or step == len(self._train_loader):
+                self._check_loss(total, epoch, step)
+            progress(f"epoch {epoch}", pairs, len(self._train_loader) * self._settings.batch_size)
+        mean = self.accelerator.reduce(total / pairs, reduction="mean").item()
+        rate = pairs * self.accelerator.num_processes / watch.seconds
+        return EpochStatistics(mean, rate, watch.wait_share)
+
+    def validate(self, progress: Progress) -> ValidationMetrics:
+        """Return the metrics of the current weights on the validation split."""
+        self._model.eval()
+        meter = ValidationMeter(self.accelerator.device)
+        with torch.inference_mode():
+            for step, batch in enumerate(self._val_loader, start=1):
+                logits, labels = self.accelerator.gather_for_metrics((self._logits(batch), batch["label"]))
+                meter.add(logits, labels)
+                progress("validation", step, len(self._val_loader))
+        return meter.metrics()
+
+    def _seed(self, epoch: int) -> None:
+        torch.manual_seed(derived_seed(self._settings.seed, "epoch", epoch, self.accelerator.process_index))
+        self._sampler.start_epoch(epoch)
+
+    def _step(self, batch: dict[str, Any]) -> Tensor:
+        with self.accelerator.accumulate(self._model):
+            loss: Tensor = self._loss(self._logits(batch), batch["label"])
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients and self._settings.clip_norm:
+                self.accelerator.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.accelerator.sync_gradients:
+                self.schedule.after_step()
+        return loss.detach()
+
+    def _logits(self, batch: dict[str, Any]) -> Tensor:
+        logits: Tensor = self._model(**{name: batch[name] for name in INPUT_NAMES})
+        return logits
+
+    def _check_loss(self, total: Tensor, epoch: int, step: int) -> None:
+        if not math.isfinite(total.item()):
+            raise ModelError(
+                f"The loss is no longer a number (epoch {epoch}, step {step}): training has diverged. Lower "
+                f"--learning-rate (now {self._settings.learning_rate:g}) and --head-learning-rate (now "
+                f"{self._settings.head_learning_rate:g}), or use --precision no."
+            )
+
+
+class _Stopwatch:
+    """Measure how long a loop takes, and how much of that it waits for its next item."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._waited = 0.0
+
+    def waiting_for(self, items: Iterable[Any]) -> Iterator[Any]:
+        iterator = iter(items)
+        while True:
+            asked = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._waited += time.perf_counter() - asked
+            yield item
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    @property
+    def wait_share(self) -> float:
+        return self._waited / self.seconds

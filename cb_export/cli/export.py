@@ -1,0 +1,81 @@
+"""`cb export`: one artifact from a checkpoint, published only when it agrees with PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cb_runtime.cli.console import Report, reporting
+from cb_runtime.errors import UsageError, require
+
+if TYPE_CHECKING:
+    from cb_export.pipeline import ExportResult
+
+FILE = click.Path(path_type=Path)
+
+
+@reporting("export")
+@click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt.")
+@click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx.")
+@click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
+@click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
+@click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
+@click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
+@click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
+@click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
+def export(
+    *,
+    checkpoint: Path,
+    format_name: str,
+    output: Path | None,
+    opset: int,
+    golden: Path | None,
+    batches: str | None,
+    allow_parity_failure: bool,
+    plugins: tuple[Path, ...],
+    report: Report,
+) -> None:
+    """Export a checkpoint: merge LoRA, trace, build, compare with PyTorch, publish.
+
+    The artifact appears only if it agrees with the checkpoint on its golden samples (exit code 7 otherwise).
+    """
+    for module in ("torch", "onnx", "onnxscript"):
+        require(module)
+    from cb_export.pipeline import ExportOptions, export_checkpoint
+
+    options = ExportOptions(
+        format=format_name,
+        opset=opset,
+        golden=golden,
+        batches=_batches(batches) if batches else ExportOptions.batches,
+        allow_parity_failure=allow_parity_failure,
+        plugins=tuple(map(str, plugins)),
+    )
+    with report.progress() as progress:
+        result = export_checkpoint(checkpoint, output, options, progress)
+    if not result.report:
+        report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
+    _print(report, result)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--batches takes whole numbers separated by commas, e.g. 1,2,8, got {text!r}.") from error
+
+
+def _print(report: Report, result: ExportResult) -> None:
+    metadata = result.metadata
+    report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
+    if metadata.lora_merge:
+        report.print(
+            "LoRA: {layers} layers merged, logits changed by {max_abs_logit_difference:.1e}".format_map(
+                metadata.lora_merge
+            )
+        )
+    report.print(str(result.report))
+    report.print(f"Golden samples for `cb verify`: {result.golden}")
+    report.result(result.to_dict())

@@ -1,0 +1,213 @@
+"""From checkpoint to published artifact: merge, trace, build, compare, publish.
+
+The artifact is built under a temporary name beside its place and takes its final name in one step, after the parity
+gate. Whatever fails before that, an older artifact stays as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
+from cb_core.deployment import DeploymentModel
+from cb_core.registry import load_plugin
+from cb_export.gate import GateReport, check_reference, reference_from_model, run_gate
+from cb_export.graph import trace
+from cb_export.merge import merge_lora
+from cb_export.targets import Target, TargetOptions, load_target
+from cb_runtime.backends import backend_for
+from cb_runtime.contract import INPUT_NAMES, ModelMetadata
+from cb_runtime.errors import ModelError, ParityError, UsageError
+from cb_runtime.files import atomic_path, sha256_of_file
+from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
+from cb_runtime.progress import Progress, no_progress
+from cb_runtime.session import open_session
+
+PHASES = ("Merging", "Tracing", "Building", "Comparing", "Publishing")
+
+MERGE_SAMPLES = 4
+"""Golden samples on which the merged model must equal the unmerged one."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export."""
+
+    format: str = "onnx"
+    """A key of `cb_export.targets.TARGETS`."""
+    opset: int = TargetOptions.opset
+    golden: Path | None = None
+    """Golden samples; those beside the checkpoint when left out."""
+    batches: tuple[int, ...] = BATCHES
+    """Batch sizes at which the artifact is compared with PyTorch."""
+    allow_parity_failure: bool = False
+    """Publish an artifact that failed the gate; its metadata says so."""
+    plugins: tuple[str, ...] = ()
+    """Python files that register architectures."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A published artifact."""
+
+    path: Path
+    golden: Path
+    """Golden samples beside the artifact, for `cb verify` on any machine."""
+    metadata: ModelMetadata
+    """As it stands in the artifact."""
+    report: GateReport
+    size: int
+    """Bytes of the artifact."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "artifact": str(self.path),
+            "golden": str(self.golden),
+            "size": self.size,
+            "parity": self.report.to_dict(),
+            "metadata": self.metadata.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is exported: the model as trained, its contract and its golden samples."""
+
+    checkpoint: Path
+    model: nn.Module
+    metadata: ModelMetadata
+    golden_file: Path
+    golden: GoldenSamples
+
+    @property
+    def merge_inputs(self) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(self.golden.inputs[name][:MERGE_SAMPLES]) for name in INPUT_NAMES}
+
+
+def export_checkpoint(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    options: ExportOptions | None = None,
+    progress: Progress = no_progress,
+) -> ExportResult:
+    """Export a checkpoint to an artifact that was compared with it.
+
+    Args:
+        checkpoint: A file of `cb train`.
+        output: The artifact; beside the checkpoint, with its name, when left out.
+        options: Format and gate.
+        progress: Told about every phase.
+
+    Raises:
+        UsageError: Options that cannot be obeyed.
+        ModelError: Checkpoint, golden samples or model cannot be used.
+        ParityError: The artifact does not agree with PyTorch; nothing was published.
+    """
+    wanted = options or ExportOptions()
+    target = load_target(wanted.format)
+    place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
+    source = _read(Path(checkpoint), wanted)
+    _check_golden_place(source, place)
+    with atomic_path(place) as temporary:
+        metadata, report = _build_and_compare(source, target, wanted, temporary, progress)
+        _tell(progress, "Publishing")
+        target.write_metadata(temporary, metadata)
+        size = temporary.stat().st_size
+        _publish_golden(source.golden_file, golden_path(place))
+    progress("Publishing", 1, 1)
+    return ExportResult(place, golden_path(place), metadata, report, size)
+
+
+def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path:
+    if place.suffix != target.SUFFIX or place.is_dir():
+        raise UsageError(f"The output of format '{options.format}' must be a file *{target.SUFFIX}, got {place}.")
+    if not options.batches or min(options.batches) < 1:
+        raise UsageError(f"Batch sizes to compare must be 1 or more, got {options.batches}.")
+    status = backend_for(place)[1].available()
+    if not status.ok:
+        raise UsageError(f"The parity gate cannot run {target.SUFFIX} files here: {status.detail}. {status.fix or ''}")
+    return place
+
+
+def _read(checkpoint: Path, options: ExportOptions) -> _Source:
+    for plugin in options.plugins:
+        load_plugin(plugin)
+    loaded = load_checkpoint(checkpoint)
+    golden_file = options.golden or golden_path(checkpoint)
+    if not golden_file.is_file():
+        raise ModelError(
+            f"Golden samples {golden_file} are missing, and without them no artifact can be compared with its model. "
+            "`cb train` writes them beside each checkpoint; copy them along with it, or name them with --golden FILE."
+        )
+    model = DeploymentModel(model_from_checkpoint(loaded), loaded.metadata.preprocessing)
+    metadata = loaded.metadata.replace(checkpoint_sha256=sha256_of_file(checkpoint))
+    return _Source(checkpoint, model, metadata, golden_file, load_golden_samples(golden_file))
+
+
+def _check_golden_place(source: _Source, place: Path) -> None:
+    """Refuse an output name under which the golden samples of another checkpoint stand."""
+    owner, kept = place.with_suffix(source.checkpoint.suffix), golden_path(place)
+    foreign = owner.is_file() and not owner.samefile(source.checkpoint)
+    if foreign and kept.is_file() and sha256_of_file(kept) != sha256_of_file(source.golden_file):
+        raise UsageError(
+            f"{kept} belongs to {owner}, and the golden samples of {source.checkpoint} would replace it. "
+            "Choose another --output."
+        )
+
+
+def _build_and_compare(
+    source: _Source, target: Target, options: ExportOptions, path: Path, progress: Progress
+) -> tuple[ModelMetadata, GateReport]:
+    _tell(progress, "Merging")
+    model, lora_merge = merge_lora(source.model, source.merge_inputs)
+    reference = reference_from_model(model)
+    check_reference(reference, source.golden, source.metadata.inputs)
+    _tell(progress, "Tracing")
+    graph = trace(model, source.metadata.preprocessing)
+    _tell(progress, "Building")
+    metadata = _artifact_metadata(source.metadata, target, lora_merge)
+    metadata = target.build(graph, metadata, TargetOptions(opset=options.opset), path)
+    _tell(progress, "Comparing")
+    report = run_gate(open_session(path, device="cpu"), reference, source.golden, options.batches, progress)
+    if not report and not options.allow_parity_failure:
+        raise ParityError(
+            f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
+            "Try another --opset or exporter release. --allow-parity-failure publishes it all the same."
+        )
+    return metadata.replace(parity=report.to_dict()), report
+
+
+def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapping[str, Any] | None) -> ModelMetadata:
+    return metadata.replace(
+        precision=target.PRECISIONS[0],
+        lora_merge=lora_merge,
+        producer_versions={"cb-toolkit": version("cb-toolkit"), "torch": torch.__version__},
+        export_date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _publish_golden(source: Path, place: Path) -> None:
+    same = place.exists() and place.samefile(source)
+    copy: AbstractContextManager[Path | None] = nullcontext() if same else atomic_path(place)
+    with copy as temporary:
+        if temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _tell(progress: Progress, phase: str) -> None:
+    """Say that a phase begins: the ones before it are done."""
+    index = PHASES.index(phase)
+    if index:
+        progress(PHASES[index - 1], 1, 1)
+    progress(phase, 0, 1)

@@ -1,0 +1,237 @@
+"""The backend for `.onnx` files: ONNX Runtime on CPU, or on an NVIDIA GPU when asked for.
+
+ONNX Runtime, asked for CUDA where it cannot have it, gives a CPU session and a log line. So here a CUDA session is
+opened without the CPU provider and with every fallback switched off, its provider is compared with the one wanted, and
+one inference must succeed before the session is given out. Docs: https://onnxruntime.ai/docs/execution-providers/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
+from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
+from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
+
+SUFFIXES = (".onnx",)
+"""File name endings this backend opens."""
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+"""Packages that bring the module `onnxruntime`. Installed together, the CPU one wins in silence."""
+
+_LOG_ERRORS_ONLY = 3
+
+_EXPORT_AGAIN = "Export it with: cb export --checkpoint best.pt --format onnx"
+_DAMAGED = f"It may be cut short, damaged, or no ONNX file. {_EXPORT_AGAIN}"
+_NO_CUDA = "The GPU, its driver or the CUDA and cuDNN libraries do not serve it: see `cb doctor`, or use --device cpu."
+
+
+def available() -> Availability:
+    """Tell whether ONNX Runtime is installed, once only, and which providers it has."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return Availability(False, "onnxruntime is not installed", "pip install 'cb-toolkit[onnx]' (GPU: [gpu])")
+    try:
+        _refuse_two_distributions()
+    except UsageError as error:
+        return Availability(False, "onnxruntime and onnxruntime-gpu are both installed", str(error))
+    ort = require("onnxruntime")
+    return Availability(True, f"onnxruntime {ort.__version__}, providers: {', '.join(ort.get_available_providers())}")
+
+
+def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
+    """Open an ONNX file on a device.
+
+    Raises:
+        ModelError: The file cannot be run here as asked.
+        ContractError: It was not exported by cb, or its graph does not fit its metadata.
+        UsageError: An unknown device, or two ONNX Runtime packages installed.
+        MissingPackageError: ONNX Runtime is not installed.
+    """
+    device = device_from_text(options.device)
+    ort = require("onnxruntime")
+    _refuse_two_distributions()
+    if device.kind == "auto":
+        return _open_auto(ort, path, options.threads)
+    if device.kind == "cuda":
+        return _open_cuda(ort, path, device, "as asked")
+    return _open_cpu(ort, path, options.threads, "as asked")
+
+
+def _refuse_two_distributions() -> None:
+    if all(_is_installed(name) for name in DISTRIBUTIONS):
+        raise UsageError(
+            "onnxruntime and onnxruntime-gpu are both installed, and the CPU one wins in silence. Keep one: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'cb-toolkit[onnx]' for the CPU or "
+            "'cb-toolkit[gpu]'."
+        )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _open_auto(ort: ModuleType, path: Path, threads: int | None) -> OrtExecutor:
+    if CUDA not in ort.get_available_providers():
+        return _open_cpu(ort, path, threads, "this onnxruntime has no CUDA provider")
+    try:
+        return _open_cuda(ort, path, Device("cuda"), "onnxruntime can use the GPU")
+    except ContractError:
+        raise
+    except CbError as error:
+        return _open_cpu(ort, path, threads, f"the GPU was tried first: {error}")
+
+
+def _open_cpu(ort: ModuleType, path: Path, threads: int | None, reason: str) -> OrtExecutor:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _LOG_ERRORS_ONLY
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+    session = _session(ort, path, settings, [CPU], "cpu", _DAMAGED)
+    return OrtExecutor(_metadata(session, path), session, "cpu", reason, threads)
+
+
+def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtExecutor:
+    if CUDA not in ort.get_available_providers():
+        raise ModelError(
+            f"Device {device} was asked for, but this onnxruntime {ort.__version__} has only "
+            f"{', '.join(ort.get_available_providers())}. Use --device cpu, or: pip uninstall -y onnxruntime, then "
+            "pip install 'cb-toolkit[gpu]'."
+        )
+    metadata = _metadata_before_opening(ort, path)
+    if hasattr(ort, "preload_dlls"):
+        # Finds the CUDA and cuDNN libraries that Python packages such as torch brought; prints what it does not find.
+        with contextlib.redirect_stdout(sys.stderr):
+            ort.preload_dlls()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _LOG_ERRORS_ONLY
+    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    # TF32 is on by default and would quietly turn fp32 into it.
+    provider = (CUDA, {"device_id": str(device.index), "use_tf32": str(int(metadata.precision == "tf32"))})
+    session = _session(ort, path, settings, [provider], str(device), _NO_CUDA)
+    if session.get_providers()[0] != CUDA:
+        raise ModelError(
+            f"Device {device} was asked for, but onnxruntime gave {session.get_providers()[0]}. {_NO_CUDA}"
+        )
+    executor = OrtExecutor(metadata, session, str(device), reason, None)
+    executor.run({spec.name: np.zeros((1, *_sizes(spec)), spec.dtype) for spec in metadata.inputs})
+    return executor
+
+
+def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
+    # The precision decides how the CUDA session is opened, and only an open session tells it.
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _LOG_ERRORS_ONLY
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _metadata(_session(ort, path, settings, [CPU], "cpu", _DAMAGED), path)
+
+
+def _sizes(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(axis for axis in spec.shape[1:] if isinstance(axis, int))
+
+
+def _session(ort: ModuleType, path: Path, settings: Any, providers: list[Any], device: str, hint: str) -> Any:  # noqa: ANN401  (no types)
+    try:
+        session = ort.InferenceSession(path, settings, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
+        raise ModelError(
+            f"{path} cannot be opened by ONNX Runtime {ort.__version__} on {device}: {_first_line(error)} {hint}"
+        ) from error
+    session.disable_fallback()
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
+def _metadata(session: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (ONNX Runtime has no types)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ContractError(
+            f"{path} has no '{METADATA_KEY}' in its metadata, so its preprocessing is unknown: it was not exported by "
+            f"cb. {_EXPORT_AGAIN}"
+        )
+    metadata = metadata_from_json(text)
+    _check_graph(session, metadata, path)
+    return metadata
+
+
+def _check_graph(session: Any, metadata: ModelMetadata, path: Path) -> None:  # noqa: ANN401  (no types)
+    found = [_spec(node) for node in session.get_inputs()]
+    for spec in found:
+        if isinstance(spec.shape[0] if spec.shape else 0, int):
+            raise ContractError(f"{path} has no free batch axis: input '{spec.name}' is {spec.shape}. {_EXPORT_AGAIN}")
+    outputs = [_spec(node) for node in session.get_outputs()]
+    for kind, wanted, got in (("inputs", metadata.inputs, found), ("outputs", metadata.outputs, outputs)):
+        if [_fixed(spec) for spec in wanted] != [_fixed(spec) for spec in got]:
+            raise ContractError(
+                f"The graph in {path} does not fit its own metadata. Expected {kind} {[_fixed(s) for s in wanted]}, "
+                f"found {[_fixed(s) for s in got]}. {_EXPORT_AGAIN}"
+            )
+
+
+def _spec(node: Any) -> TensorSpec:  # noqa: ANN401  (ONNX Runtime has no types)
+    kind = node.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return TensorSpec(node.name, dtype, tuple("?" if axis is None else axis for axis in node.shape))
+
+
+def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | str, ...]]:
+    """Return what must agree between graph and metadata: all but the name of the batch axis."""
+    return (spec.name, spec.dtype, spec.shape[1:])
+
+
+@dataclass(frozen=True)
+class OrtExecutor:
+    """An ONNX model on a device."""
+
+    metadata: ModelMetadata
+    session: Any
+    """`onnxruntime.InferenceSession`."""
+    device: str
+    """`cpu` or `cuda:N`."""
+    reason: str
+    """Why this device."""
+    threads: int | None
+    """Threads asked for on the CPU; None where ONNX Runtime chose."""
+
+    def run(self, feeds: Feeds) -> Logits:
+        """Return float32 logits `(batch, 5)`. Raises ModelError when the engine fails, e.g. out of memory."""
+        try:
+            (logits,) = self.session.run([self.metadata.outputs[0].name], dict(feeds))
+        except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
+            batch = len(next(iter(feeds.values())))
+            raise ModelError(
+                f"ONNX Runtime failed on {self.device} at batch {batch}: {_first_line(error)} When memory is short, "
+                "try a smaller --batch."
+            ) from error
+        result: Logits = logits
+        return result
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, device, why this device, provider, ONNX Runtime's version and threads."""
+        return {
+            "backend": "onnxruntime",
+            "device": self.device,
+            "reason": self.reason,
+            "provider": self.session.get_providers()[0],
+            "precision": self.metadata.precision,
+            "onnxruntime": require("onnxruntime").__version__,
+            "threads": self.threads,
+        }

@@ -1,0 +1,100 @@
+"""`cb infer`: captions of videos into subtitle files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cb_runtime.cli.console import Report, reporting
+from cb_runtime.errors import UsageError, error_to_dict
+
+if TYPE_CHECKING:
+    from cb_runtime.inference import InferSettings, VideoOutcome
+
+
+@reporting("infer")
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_OR_DB...")
+@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Model: best.onnx, or best.pt.")
+@click.option(
+    "--output", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder of the outputs."
+)
+@click.option("--format", "formats", default="srt,json", show_default=True, help="srt, vtt, ass, json, csv, video_db.")
+@click.option("--region", help="Caption region LEFT,TOP,RIGHT,BOTTOM in pixels or fractions; no OCR is needed then.")
+@click.option("--layout", type=click.Path(path_type=Path), help="JSON layout, or text boxes found elsewhere.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
+@click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
+@click.option("--min-frames", default=1, show_default=True, help="Shortest caption, in frames.")
+@click.option(
+    "--change-penalty",
+    default=1.0,
+    show_default=True,
+    help="How sure a change from caption to caption must be: odds of exp(N) to 1. Higher splits less.",
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
+)
+@click.option("--resume", is_flag=True, help="Leave out videos whose outputs were made by the same settings.")
+@click.option("--fail-on-empty", is_flag=True, help="Exit with code 5 when a video has no captions.")
+def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options above)
+    """Find the captions of videos and write DIR/<video's stem>.<format>.
+
+    VIDEO_OR_DB is a video file, or a video database with its stored layout. One bad video does not stop the others.
+    """
+    from cb_runtime.inference import infer_videos, outcome_error
+    from cb_runtime.predictor import BoundaryPredictor
+
+    settings = _settings(options)
+    predictor = BoundaryPredictor(
+        options["checkpoint"],
+        options["device"],
+        threads=options["threads"],
+        batch_size=options["batch"],
+        plugins=options["plugins"],
+    )
+    outcomes: list[VideoOutcome] = []
+    with report.progress("frames") as progress:
+        for outcome in infer_videos(predictor, options["videos"], settings, progress):
+            outcomes.append(outcome)
+            _print_outcome(report, outcome)
+    ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
+    _print_end(report, predictor.model, outcomes, error_to_dict(ending) if ending else {})
+    if ending:
+        if not report.json:
+            click.echo(f"Error: {ending}", err=True)
+        raise SystemExit(ending.exit_code)
+
+
+def _settings(options: dict[str, Any]) -> InferSettings:
+    from cb_runtime.decoding import DecodeOptions
+    from cb_runtime.inference import InferSettings
+    from cb_runtime.outputs import suffix_of
+
+    formats = tuple(dict.fromkeys(name.strip() for name in options["formats"].split(",") if name.strip()))
+    if not formats:
+        raise UsageError("--format needs at least one format, e.g. srt,json.")
+    for name in formats:
+        suffix_of(name)  # an unknown format is refused before any work is done
+    if options["region"] is not None and options["layout"] is not None:
+        raise UsageError("Give either --region or --layout, not both.")
+    decode = DecodeOptions(options["min_frames"], options["change_penalty"])
+    return InferSettings(options["output"], formats, options["region"], options["layout"], decode, options["resume"])
+
+
+def _print_outcome(report: Report, outcome: VideoOutcome) -> None:
+    for message in outcome.messages:
+        report.warn(f"{outcome.video.name}: {message}")
+    if outcome.error:
+        report.warn(f"{outcome.video}: {outcome.error}")
+        return
+    rate = outcome.statistics.get("frames_per_second")
+    speed = "already done" if outcome.resumed else f"{rate} frames/s" if rate else "nothing scored"
+    places = ", ".join(map(str, outcome.outputs.values()))
+    report.print(f"{outcome.video.name}: {outcome.captions} captions -> {places} ({speed})")
+
+
+def _print_end(report: Report, model: dict[str, Any], outcomes: list[VideoOutcome], error: dict[str, Any]) -> None:
+    report.result({"model": model, "videos": [outcome.to_dict() for outcome in outcomes], **error})
+    report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")

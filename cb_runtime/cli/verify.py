@@ -1,0 +1,58 @@
+"""`cb verify`: does this model, on this machine, decide as PyTorch did?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cb_runtime.cli.console import Report, reporting
+from cb_runtime.errors import ParityError, UsageError
+
+
+@reporting("verify")
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--golden", type=click.Path(path_type=Path), help="Golden samples.  [default: ARTIFACT's name with .golden.npz]"
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--batch", "batches", default="1,2,3,15,16", show_default=True, help="Batch sizes to run.")
+@click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
+@click.option(
+    "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
+)
+def verify(report: Report, artifact: Path, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
+    """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
+
+    Exits with code 7 when the answers differ by more than the tolerances of the artifact's precision.
+    """
+    from cb_runtime.golden import golden_path, load_golden_samples
+    from cb_runtime.parity import verify_session
+    from cb_runtime.session import open_session
+
+    sizes = _batch_sizes(batches)
+    session = open_session(artifact, **options)
+    samples = golden or golden_path(artifact)
+    with report.progress("batch sizes") as progress:
+        outcome = verify_session(session, load_golden_samples(samples), sizes, progress=progress)
+    ran = session.describe()
+    document = {"artifact": str(artifact), "golden": str(samples), "session": ran, "parity": outcome.to_dict()}
+    failure = ParityError(
+        f"{artifact} does not decide as PyTorch did on {samples}. Export it again, or use another device."
+    )
+    error = {} if outcome else {"error": {"type": "ParityError", "message": str(failure), "exit_code": 7}}
+    report.result(document | error)
+    report.print(str(outcome))
+    report.print(f"Ran {artifact.name} with {ran['backend']} on {ran['device']} ({ran['reason']}).")
+    if not outcome:
+        if not report.json:
+            click.echo(f"Error: {failure}", err=True)
+        raise SystemExit(ParityError.exit_code)
+
+
+def _batch_sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--batch must be batch sizes like 1,2,16, got '{text}'.") from error

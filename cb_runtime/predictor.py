@@ -1,0 +1,214 @@
+"""`BoundaryPredictor`: from a video to its captions' times, the one class a service needs."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
+from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.features import VideoInputs, strip, video_inputs
+from cb_runtime.files import sha256_of_file
+from cb_runtime.layout import CaptionLayout, caption_layout
+from cb_runtime.ocr import TextDetector
+from cb_runtime.progress import Progress, no_progress
+from cb_runtime.results import CaptionTrack
+from cb_runtime.scoring import PairScores, score_strips
+from cb_runtime.session import open_session
+from cb_runtime.video import open_source
+from cb_runtime.video.types import FrameSource, Image
+
+CPU_BATCH, GPU_BATCH = 16, 128
+"""Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
+
+NO_TEXT = (
+    "No text like a caption's was seen in the sampled frames, so no frame was scored. If there are captions, give "
+    "their region with --region LEFT,TOP,RIGHT,BOTTOM."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FontEmbedding:
+    """The caption style of one video as a picture encoder sees it."""
+
+    values: NDArray[np.float32]
+    """float32 `(512,)`."""
+    font_model: str
+    """Identifier of the encoder; must be the one of training (`metadata.fontclip_model_version`)."""
+
+
+class BoundaryPredictor:
+    """A model that finds captions in videos.
+
+    Args:
+        path: An artifact (`.onnx`), or a checkpoint (`.pt`) where PyTorch is installed.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
+        threads: CPU threads for arithmetic; None lets the engine choose.
+        batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
+        plugins: Python files that register architectures, for checkpoints.
+
+    Raises what `open_session` raises, and UsageError for a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        batch_size: int | None = None,
+        plugins: Sequence[str | Path] = (),
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
+        self.path = Path(path)
+        self.session = open_session(path, device=device, threads=threads, plugins=plugins)
+        self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """The contract of the model."""
+        return self.session.metadata
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """What results say of the model: file name, SHA-256, architecture, backend, device and why this device."""
+        own = {"name": self.path.name, "sha256": sha256_of_file(self.path)}
+        return {**own, "architecture": self.metadata.architecture_name, **self.session.describe()}
+
+    def predict_pairs(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return label probabilities, float32 `(n, 5)`, of n prepared pairs; see `Session.run` for the inputs.
+
+        Any n is run in batches of `batch_size`. Raises ContractError for inputs the model does not take.
+        """
+        count = max((len(value) for value in inputs.values()), default=0)
+        starts = range(0, max(count, 1), self.batch_size)
+        batches = [{name: value[at : at + self.batch_size] for name, value in inputs.items()} for at in starts]
+        return np.concatenate([self.session.probabilities(batch) for batch in batches])
+
+    def predict_video(
+        self,
+        path: str | Path,
+        *,
+        region: str | None = None,
+        layout_file: str | Path | None = None,
+        min_frames: int = DecodeOptions.min_frames,
+        change_penalty: float = DecodeOptions.change_penalty,
+        font_embedding: FontEmbedding | None = None,
+        detector: TextDetector | None = None,
+        progress: Progress = no_progress,
+    ) -> CaptionTrack:
+        """Find the captions of one video file or video database.
+
+        Args:
+            path: A video, or a video database (`.db`) with its stored layout.
+            region: Caption region `left,top,right,bottom` in pixels or fractions of the frame; None detects it.
+            layout_file: A JSON layout; not together with `region`.
+            min_frames: See `DecodeOptions`.
+            change_penalty: See `DecodeOptions`.
+            font_embedding: The video's caption style; required by models trained with one, refused by all others.
+            detector: Finds text for the layout; rapidocr when left out.
+            progress: Told about every batch of frames.
+
+        Returns:
+            Captions in time order, `partial` when some of the video could not be decoded.
+
+        Raises:
+            InputError: The video or layout cannot be read.
+            UsageError: A region that does not fit, or options out of range.
+            ContractError: The model needs a font embedding that was not given, or was given one it does not use.
+            MissingPackageError: The layout had to be detected and rapidocr is not installed.
+        """
+        options = DecodeOptions(min_frames, change_penalty)
+        font = self._font(font_embedding)
+        file = None if layout_file is None else Path(layout_file)
+        with closing(open_source(path)) as source:
+            layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
+            if layout is None:
+                return CaptionTrack(source.info, (), None, source.report.partial, (NO_TEXT,), self.model, {"frames": 0})
+            inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
+            return self._track(source, layout, inputs, options, progress)
+
+    def _track(
+        self,
+        source: FrameSource,
+        layout: CaptionLayout,
+        inputs: VideoInputs,
+        options: DecodeOptions,
+        progress: Progress,
+    ) -> CaptionTrack:
+        pts, durations = array("q"), array("q")
+        began = time.perf_counter()
+        scores = score_strips(
+            self.session,
+            self._strips(source, layout, pts, durations),
+            inputs,
+            batch_size=self.batch_size,
+            total=source.info.frame_count,
+            progress=progress,
+        )
+        spans = decode_spans(pts, durations, source.info.time_base, scores.forward, scores.backward, options)
+        statistics = self._statistics(len(pts), scores, time.perf_counter() - began)
+        messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
+        return CaptionTrack(source.info, tuple(spans), layout, source.report.partial, messages, self.model, statistics)
+
+    def _strips(
+        self, source: FrameSource, layout: CaptionLayout, pts: array[int], durations: array[int]
+    ) -> Iterator[Image]:
+        """Give a strip per frame as they are decoded, noting the frames' times."""
+        for frame in source.frames(layout.region):
+            pts.append(frame.pts)
+            durations.append(frame.duration)
+            yield strip(frame.image, self.metadata.preprocessing, layout.anchor)
+
+    def _statistics(self, frames: int, scores: PairScores, seconds: float) -> dict[str, Any]:
+        return {
+            "frames": frames,
+            "pairs": 2 * len(scores.forward),
+            "contradictions": int(contradictions(scores.forward, scores.backward).sum()),
+            "batch_size": self.batch_size,
+            "seconds": round(seconds, 3),
+            "frames_per_second": round(frames / max(seconds, 1e-9), 1),
+        }
+
+    def _font(self, given: FontEmbedding | None) -> NDArray[np.float32] | None:
+        wanted = self.metadata.fontclip_model_version
+        if not self.metadata.use_font_embedding:
+            if given is not None:
+                raise ContractError(f"{self.path.name} uses no font embedding. Leave font_embedding out.")
+            return None
+        if given is None or given.font_model != wanted:
+            found = "none" if given is None else f"one of '{given.font_model}'"
+            raise ContractError(
+                f"{self.path.name} was trained with font embeddings of '{wanted}' and was given {found}. Give "
+                "predict_video(font_embedding=...) the video's embedding by that encoder, or train without."
+            )
+        return given.values
+
+    def _ocr_shift(self, layout: CaptionLayout) -> Iterator[str]:
+        trained = (self.metadata.ocr_engine, self.metadata.ocr_engine_version)
+        found = (layout.ocr_engine, layout.ocr_engine_version)
+        if trained != found:
+            yield (
+                f"The model was trained with boxes from {_engine(*trained)}, this layout has boxes from "
+                f"{_engine(*found)}: results may be worse."
+            )
+
+
+def _engine(name: str | None, version: str | None) -> str:
+    return "no OCR engine" if name is None else f"{name} {version or 'of unknown version'}"
+
+
+def _shortness(frames: int) -> Iterator[str]:
+    if frames < 2:
+        yield f"Frames in the video: {frames}. A boundary stands between two frames, so it has none."

@@ -1,0 +1,249 @@
+"""A video file as a frame source, decoded by FFmpeg through PyAV.
+
+What is done with the less usual kinds of video:
+
+- Time: PTS relative to the start of the video stream, so edit lists and B-frame delays shift nothing; the container's
+  own time base is kept. Frames whose time stamp is missing or does not advance are left out and counted.
+- Rotation: quarter turns and flips of the display matrix are applied; `info` and regions are of the displayed frame.
+- Sample aspect ratio: not applied. A region counts stored pixels, whatever shape they are shown in.
+- Colour: matrix and range of the stream are honoured (BT.601 limited where it says nothing, as FFmpeg assumes). 10-bit
+  video is brought to 8 bits; HDR (PQ, HLG) is not tone-mapped, so it looks flat, in training and inference alike.
+- Interlaced: not deinterlaced. One decoded frame is one frame, both fields woven.
+- A frame of another size than the first is scaled to the first's.
+- Damage: packets that cannot be decoded are skipped and counted; after 32 in a row the rest is given up. A video that
+  ends well before the length its container states is reported as truncated. What could be decoded is always given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from cb_runtime.errors import InputError
+from cb_runtime.geometry import Box
+from cb_runtime.video.decoding import StreamEnd, decoded_frames, stated_end, timed_frames
+from cb_runtime.video.pixels import RegionReader, orientation_of
+from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
+
+_SEEK_SECONDS = 5
+"""Samples further apart than this are reached by seeking, nearer ones by decoding on: they often share a key frame."""
+
+_TEXT_DEMUXERS = {"tty"}
+"""FFmpeg renders text files as video with these; nobody means that."""
+
+
+class VideoFile:
+    """Frames of one video file. Raises InputError when the file is not a video that can be decoded."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._closed = False
+        self._report = DecodeReport()
+        with self._opened() as (container, stream):
+            first = next(timed_frames(decoded_frames(container, stream, self._report), self._report), None)
+            if first is None:
+                raise self._nothing_decoded()
+            assert first.pts is not None
+            assert stream.time_base is not None
+            self._start = stream.start_time if stream.start_time is not None else first.pts
+            self._end = stated_end(container, stream)
+            self._orientation = orientation_of(first)
+            width, height = self._orientation.size(first.width, first.height)
+            self._info = self._info_of(stream, stream.time_base, width, height)
+            self._late = _lateness(container, stream, self._start)
+
+    @property
+    def info(self) -> VideoInfo:
+        """What the container and the first frame say of the video."""
+        return self._info
+
+    @property
+    def report(self) -> DecodeReport:
+        """Problems met by the latest `frames()` or `sample()` iteration."""
+        return self._report
+
+    def frames(self, region: Box | None = None) -> Iterator[Frame]:
+        """Give all frames in presentation order, cropped to `region` before colour conversion when given.
+
+        Raises:
+            InputError: `region` does not lie inside the frame.
+            ValueError: The source is closed.
+        """
+        self._check_open()
+        info = self._info
+        if region is not None and not region.inside(info.width, info.height):
+            raise InputError(
+                f"Region {region.as_tuple()} does not lie inside {info.path} ({info.width}x{info.height}). "
+                "Give left, top, right, bottom in pixels of the displayed frame."
+            )
+        self._report = DecodeReport()
+        return self._all_frames(region, self._report)
+
+    def sample(self, count: int) -> Iterator[Frame]:
+        """Give about `count` whole frames spread evenly over the video, in presentation order.
+
+        Their `index` is -1: frames that were jumped over are not counted. Raises ValueError when the source is closed.
+        """
+        self._check_open()
+        self._report = DecodeReport()
+        return self._sampled_frames(count, self._report)
+
+    def close(self) -> None:
+        """Stop iterations that still run; a closed source gives no more frames."""
+        self._closed = True
+
+    def _all_frames(self, region: Box | None, report: DecodeReport) -> Iterator[Frame]:
+        reader = RegionReader(self._info.width, self._info.height, self._orientation, region)
+        end = StreamEnd(self._end, self._info.time_base, self._info.average_rate)
+        if self._late:
+            report.messages.append(self._late)
+        try:
+            with self._opened() as (container, stream):
+                for decoded in timed_frames(decoded_frames(container, stream, report), report):
+                    if self._closed:
+                        return
+                    end.saw(decoded)
+                    yield self._frame(decoded, report, reader, report.frames)
+            end.check(report)
+        finally:
+            report.messages += _problems(report)
+
+    def _sampled_frames(self, count: int, report: DecodeReport) -> Iterator[Frame]:
+        reader = RegionReader(self._info.width, self._info.height, self._orientation, None)
+        with self._opened() as (container, stream):
+            for decoded in self._nearest(container, stream, self._targets(count), report):
+                if self._closed:
+                    return
+                yield self._frame(decoded, report, reader, -1)
+        report.messages += _problems(report)
+
+    def _nearest(
+        self, container: InputContainer, stream: VideoStream, targets: list[int], report: DecodeReport
+    ) -> Iterator[av.VideoFrame]:
+        """Give for each target time the first frame that is not before it, or the last one there is; none twice."""
+        far = _SEEK_SECONDS / self._info.time_base
+        position, given = self._start, self._start - 1
+        decoded = timed_frames(decoded_frames(container, stream, report), report)
+        for target in targets:
+            if target - position > far and seek(container, stream, target):
+                decoded = timed_frames(decoded_frames(container, stream, report), report)
+            chosen = None
+            for chosen in decoded:
+                position = chosen.pts or 0
+                if position >= target:
+                    break
+            if chosen is not None and position > given:
+                given = position
+                yield chosen
+
+    def _targets(self, count: int) -> list[int]:
+        end = self._end if self._end is not None else self._last_packet_pts()
+        length = max(end - self._start, 0)
+        return [self._start + length * (2 * number + 1) // (2 * count) for number in range(count)]
+
+    def _last_packet_pts(self) -> int:
+        # Some containers state no length: their packets are read, without being decoded.
+        with self._opened() as (container, stream):
+            return max((packet.pts for packet in container.demux(stream) if packet.pts is not None), default=0)
+
+    def _frame(self, decoded: av.VideoFrame, report: DecodeReport, reader: RegionReader, index: int) -> Frame:
+        assert decoded.pts is not None
+        report.frames += 1
+        return Frame(index, decoded.pts - self._start, decoded.duration or 0, reader.image(decoded))
+
+    def _info_of(self, stream: VideoStream, time_base: Fraction, width: int, height: int) -> VideoInfo:
+        rate = stream.average_rate
+        seconds = None if self._end is None else (self._end - self._start) * time_base
+        estimate = round(seconds * rate) if seconds is not None and rate else None
+        return VideoInfo(
+            path=self._path,
+            width=width,
+            height=height,
+            time_base=time_base,
+            average_rate=rate,
+            frame_count=stream.frames or estimate,
+            duration_seconds=None if seconds is None else float(seconds),
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"The source of {self._path} is closed.")
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        with _open_container(self._path) as container:
+            pictures = Disposition.attached_pic
+            streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+            if not streams or container.format.name in _TEXT_DEMUXERS:
+                raise InputError(
+                    f"{self._path} has no video stream. Expected a video file, e.g. .mp4, .mkv, .webm or .ts."
+                )
+            best = container.streams.best("video")
+            stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+
+    def _nothing_decoded(self) -> InputError:
+        if self._report.skipped_without_pts:
+            return InputError(
+                f"The frames of {self._path} have no time stamps (a raw stream?). Put it into a container: "
+                f"ffmpeg -framerate RATE -i {self._path.name} -c copy {self._path.stem}.mp4"
+            )
+        return InputError(
+            f"No frame of {self._path} could be decoded ({self._report.errors} damaged packets). The file is cut off "
+            "or damaged: get it anew from where it came from."
+        )
+
+
+def _open_container(path: Path) -> InputContainer:
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Check the name of the video.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected a video file. Name the videos in it, e.g. {path}/*.mp4")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes), expected a video file. Get it anew from where it came from.")
+    try:
+        # Absolute, so that no name is taken for a protocol.
+        return av.open(str(path.absolute()), mode="r", metadata_errors="replace")
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a video ({error.strerror or error}). It is no video, or it is cut off before "
+            "its index: check that it plays."
+        ) from error
+
+
+def seek(container: InputContainer, stream: VideoStream, pts: int) -> bool:
+    """Go to the key frame at or before `pts`; False when this container cannot, then decoding just goes on."""
+    try:
+        container.seek(pts, stream=stream)
+    except FFmpegError:
+        return False
+    return True
+
+
+def _lateness(container: InputContainer, stream: VideoStream, start: int) -> str | None:
+    """Say so when players show the first frame later than the time 0 that we give it."""
+    assert stream.time_base is not None
+    if container.start_time is None or len(container.streams) == 1:
+        return None
+    late = float(start * stream.time_base) - container.start_time / av.time_base
+    if late < 1 / float(stream.average_rate or 25):
+        return None
+    return f"The video starts {late:.3f} s after the file's other streams; times count from the first video frame."
+
+
+def _problems(report: DecodeReport) -> list[str]:
+    problems = []
+    if report.errors:
+        problems.append(f"{report.errors} damaged packets: their frames are missing or were repaired.")
+    if report.skipped_without_pts:
+        problems.append(f"{report.skipped_without_pts} frames left out: time stamp missing or not advancing.")
+    return problems

@@ -1,0 +1,211 @@
+"""Conformance of all backends, and ONNX files that cannot be used."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import tiny_model
+
+from cb_runtime import backends
+from cb_runtime.backends import OpenOptions, backend_for, backend_names, device_from_text, load_backend
+from cb_runtime.backends import onnxruntime as ort_backend
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import CbError, ContractError, MissingPackageError, ModelError, UsageError
+from cb_runtime.session import open_session
+
+
+@pytest.mark.parametrize("name", backend_names())
+class TestEveryBackend:
+    def test_names_the_files_it_opens(self, name):
+        suffixes = load_backend(name).SUFFIXES
+        assert suffixes
+        assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes)
+
+    def test_is_found_by_its_suffix(self, name):
+        for suffix in load_backend(name).SUFFIXES:
+            assert backend_for(Path(f"model{suffix.upper()}"))[0] == name
+
+    def test_says_whether_it_can_run_and_what_to_do_otherwise(self, name):
+        availability = load_backend(name).available()
+        assert availability.detail
+        assert availability.ok or availability.fix
+
+    def test_refuses_garbage_naming_the_file(self, name, tmp_path):
+        for suffix in load_backend(name).SUFFIXES:
+            path = tmp_path / f"garbage{suffix}"
+            path.write_bytes(b"this is no model" * 100)
+            with pytest.raises(ModelError, match="garbage"):
+                load_backend(name).open_artifact(path, OpenOptions(device="cpu"))
+
+    def test_refuses_an_empty_file(self, name, tmp_path):
+        for suffix in load_backend(name).SUFFIXES:
+            path = tmp_path / f"empty{suffix}"
+            path.touch()
+            with pytest.raises(ModelError):
+                load_backend(name).open_artifact(path, OpenOptions(device="cpu"))
+
+
+def test_every_suffix_belongs_to_one_backend():
+    suffixes = [suffix for name in backend_names() for suffix in load_backend(name).SUFFIXES]
+    assert len(suffixes) == len(set(suffixes))
+
+
+def test_modules_in_the_folder_are_all_entry_points():
+    folder = Path(backends.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules <= set(backend_names())
+
+
+def test_an_unknown_backend_is_answered_with_the_known_ones():
+    with pytest.raises(UsageError, match="onnxruntime"):
+        load_backend("abacus")
+
+
+def test_a_gpu_is_named_by_its_number():
+    assert str(device_from_text("cuda")) == "cuda:0"
+    assert str(device_from_text("cuda:3")) == "cuda:3"
+
+
+def test_a_truncated_onnx_file_is_refused_with_what_to_do(tmp_path):
+    path = tiny_model(tmp_path / "cut.onnx")
+    path.write_bytes(path.read_bytes()[:-700])
+    with pytest.raises(ModelError, match=r"cut\.onnx.*cb export"):
+        open_session(path)
+
+
+def test_an_onnx_file_without_our_metadata_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="not exported by"):
+        open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False))
+
+
+def test_an_onnx_file_of_an_unknown_schema_is_refused_with_what_to_do(tmp_path):
+    plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
+    with pytest.raises(ContractError, match=r"schema 99.*Install"):
+        open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain))
+
+
+def test_an_onnx_file_with_broken_metadata_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="not JSON"):
+        open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"))
+
+
+def test_a_fixed_batch_axis_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="no free batch axis"):
+        open_session(tiny_model(tmp_path / "m.onnx", batch="2"))
+
+
+def test_a_graph_that_does_not_fit_its_metadata_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="does not fit its own metadata"):
+        open_session(tiny_model(tmp_path / "m.onnx", spatial=7))
+
+
+def test_a_failing_engine_is_reported_with_device_and_batch(tmp_path):
+    session = open_session(tiny_model(tmp_path / "m.onnx"))
+    executor = session._executor
+    with pytest.raises(ModelError, match="failed on cpu at batch 1"):
+        executor.run({"frame1": np.zeros((1, 48, 480, 3), np.uint8)})
+
+
+def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
+    path = tiny_model(tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(ort_backend.importlib.util, "find_spec", lambda name: None)
+    assert "cb-toolkit[onnx]" in ort_backend.available().fix
+    with pytest.raises(MissingPackageError, match=r"cb-toolkit\[onnx\]"):
+        open_session(path)
+
+
+def test_two_onnxruntime_packages_are_refused(tmp_path, monkeypatch):
+    path = tiny_model(tmp_path / "m.onnx")
+    monkeypatch.setattr(ort_backend, "_is_installed", lambda name: True)
+    assert not ort_backend.available().ok
+    with pytest.raises(UsageError, match="both installed"):
+        open_session(path)
+
+
+def test_only_installed_distributions_count():
+    assert not ort_backend._is_installed("a-package-nobody-has")
+
+
+class FakeRuntime(types.SimpleNamespace):
+    """ONNX Runtime as a GPU machine has it; `opens_with` is the provider that a CUDA session ends up on."""
+
+    def __init__(self, opens_with=ort_backend.CUDA, fails=False):
+        import onnxruntime
+
+        def inference_session(path, settings, providers, enable_fallback):
+            wanted = providers[0]
+            if wanted == ort_backend.CPU:
+                return onnxruntime.InferenceSession(path, settings, providers=providers)
+            assert wanted[0] == ort_backend.CUDA
+            assert enable_fallback == 0
+            assert settings.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+            self.cuda_options = wanted[1]
+            if fails:
+                raise RuntimeError("CUDA failure 35: driver is too old\nmore lines")
+            session = onnxruntime.InferenceSession(path, providers=[ort_backend.CPU])
+            session.get_providers = lambda: [opens_with]
+            return session
+
+        super().__init__(
+            __version__="9.9",
+            SessionOptions=onnxruntime.SessionOptions,
+            GraphOptimizationLevel=onnxruntime.GraphOptimizationLevel,
+            get_available_providers=lambda: [ort_backend.CUDA, ort_backend.CPU],
+            preload_dlls=lambda: sys.stdout.write("not found: libcublas"),
+            InferenceSession=inference_session,
+        )
+
+
+def use_runtime(monkeypatch, runtime):
+    monkeypatch.setattr(ort_backend, "require", lambda module: runtime)
+
+
+def test_cuda_without_a_cuda_build_says_what_is_there(tmp_path):
+    with pytest.raises(ModelError, match=r"cuda:1 was asked for.*CPUExecutionProvider.*cb-toolkit\[gpu\]"):
+        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda:1")
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("tf32", "1")])
+def test_cuda_runs_on_the_gpu_asked_for_in_the_precision_of_the_model(tmp_path, monkeypatch, capsys, precision, tf32):
+    runtime = FakeRuntime()
+    use_runtime(monkeypatch, runtime)
+    path = tiny_model(tmp_path / "m.onnx", ModelMetadata("tiny", precision=precision))
+    session = open_session(path, device="cuda:2")
+    assert session.device == "cuda:2"
+    assert runtime.cuda_options == {"device_id": "2", "use_tf32": tf32}
+    assert capsys.readouterr().out == "", "stdout belongs to the command's JSON document"
+
+
+def test_cuda_that_ends_up_on_the_cpu_is_an_error(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime(opens_with=ort_backend.CPU))
+    with pytest.raises(ModelError, match="onnxruntime gave CPUExecutionProvider"):
+        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda")
+
+
+def test_cuda_that_fails_is_an_error_in_one_line(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime(fails=True))
+    with pytest.raises(ModelError, match="driver is too old") as caught:
+        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_the_gpu_where_it_works(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime())
+    assert open_session(tiny_model(tmp_path / "m.onnx")).device == "cuda:0"
+
+
+def test_auto_says_why_the_gpu_was_not_taken(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime(fails=True))
+    described = open_session(tiny_model(tmp_path / "m.onnx")).describe()
+    assert described["device"] == "cpu"
+    assert "driver is too old" in described["reason"]
+
+
+def test_auto_does_not_hide_a_foreign_model(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime())
+    with pytest.raises(CbError, match="not exported by"):
+        open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False))

@@ -1,0 +1,201 @@
+"""From a video file to its captions, with a model whose answers are known."""
+
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from tiny_models import CAPTION, EMPTY, OTHER, REGION, REGION_TEXT, bright_video, levels_of, tiny_model
+
+from cb_runtime import predictor as predictor_module
+from cb_runtime.contract import LABELS, ModelMetadata
+from cb_runtime.errors import ContractError, InputError, UsageError
+from cb_runtime.geometry import Box
+from cb_runtime.predictor import NO_TEXT, BoundaryPredictor, FontEmbedding
+from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
+
+RUNS = ((EMPTY, 6), (CAPTION, 10), (EMPTY, 4), (CAPTION, 5), (OTHER, 7), (EMPTY, 3))
+SPANS = [(6, 16), (20, 25), (25, 32)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model") / "best.onnx")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return bright_video(tmp_path_factory.mktemp("video") / "film.mp4", levels_of(*RUNS))
+
+
+class FakeSource:
+    """Frames made as they are read; `report` as a damaged video would leave it."""
+
+    def __init__(self, levels, errors=0):
+        self.levels, self.closed = levels, False
+        self.report = DecodeReport()
+        self.errors = errors
+        self.info = VideoInfo("fake.mp4", 320, 160, Fraction(1, 50), Fraction(25), None, None)
+
+    def frames(self, region=None):
+        shape = (region.height, region.width, 3)
+        for index, level in enumerate(self.levels):
+            yield Frame(index, index * 2, 2, np.full(shape, level, np.uint8))
+        if self.errors:
+            self.report.errors = self.errors
+            self.report.messages.append(f"{self.errors} packets could not be decoded.")
+
+    def sample(self, count):
+        return iter([Frame(-1, 0, 2, np.zeros((160, 320, 3), np.uint8))])
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def source(monkeypatch):
+    """Make the predictor read a fake source; returns a function that sets it."""
+
+    def use(levels, **options):
+        made = FakeSource(levels, **options)
+        monkeypatch.setattr(predictor_module, "open_source", lambda path: made)
+        return made
+
+    return use
+
+
+def frames(track):
+    return [(span.start_frame, span.end_frame) for span in track.spans]
+
+
+def test_captions_of_a_video_file_are_found_to_the_frame(model, video):
+    track = BoundaryPredictor(model).predict_video(video, region=REGION_TEXT)
+    assert frames(track) == SPANS
+    assert [(s.start_seconds, s.end_seconds) for s in track.spans] == [(0.24, 0.64), (0.8, 1.0), (1.0, 1.28)]
+    assert track.layout.region == Box(*REGION)
+    assert not track.partial
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 200])
+def test_captions_do_not_depend_on_the_batch_size(model, video, batch_size):
+    track = BoundaryPredictor(model, batch_size=batch_size).predict_video(video, region=REGION_TEXT)
+    assert frames(track) == SPANS
+
+
+def test_a_result_says_which_model_found_it_and_on_what(model, video):
+    track = BoundaryPredictor(model, device="cpu").predict_video(video, region=REGION_TEXT)
+    assert track.model["name"] == "best.onnx"
+    assert len(track.model["sha256"]) == 64
+    assert (track.model["backend"], track.model["device"], track.model["reason"]) == ("onnxruntime", "cpu", "as asked")
+    assert (track.statistics["frames"], track.statistics["pairs"]) == (35, 68)
+
+
+def test_min_frames_and_change_penalty_reach_the_decoder(model, source):
+    predictor = BoundaryPredictor(model)
+    source(levels_of((EMPTY, 3), (CAPTION, 2), (EMPTY, 3), (CAPTION, 9), (EMPTY, 2)))
+    assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(3, 5), (8, 17)]
+    assert frames(predictor.predict_video("x", region=REGION_TEXT, min_frames=4)) == [(8, 17)]
+    source(levels_of((EMPTY, 3), (CAPTION, 5), (CAPTION - 18, 5), (EMPTY, 3)))
+    assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(3, 8), (8, 13)]
+    assert frames(predictor.predict_video("x", region=REGION_TEXT, change_penalty=9)) == [(3, 13)]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_video_of_no_frame_or_one_has_no_boundary_and_says_so(model, source, count):
+    source([CAPTION] * count)
+    track = BoundaryPredictor(model).predict_video("x", region=REGION_TEXT)
+    assert track.spans == ()
+    assert any(f"Frames in the video: {count}" in message for message in track.messages)
+
+
+def test_a_damaged_video_gives_a_partial_result_with_the_reason(model, source):
+    made = source(levels_of((EMPTY, 2), (CAPTION, 3)), errors=4)
+    track = BoundaryPredictor(model).predict_video("x", region=REGION_TEXT)
+    assert track.partial
+    assert frames(track) == [(2, 5)]
+    assert "4 packets could not be decoded." in track.messages
+    assert made.closed
+
+
+def test_a_video_without_text_has_no_captions_and_says_what_to_do(model, source):
+    class Blind:
+        engine, version = "blind", "1"
+
+        def __call__(self, image):
+            return []
+
+    source([EMPTY] * 5)
+    track = BoundaryPredictor(model).predict_video("x", detector=Blind())
+    assert track.spans == ()
+    assert track.messages == (NO_TEXT,)
+
+
+def test_boxes_of_another_ocr_engine_than_in_training_are_pointed_out(tmp_path, source):
+    source([EMPTY] * 3)
+    trained = ModelMetadata("tiny", ocr_engine="rapidocr", ocr_engine_version="3.10")
+    predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx", trained))
+    (message,) = predictor.predict_video("x", region=REGION_TEXT).messages
+    assert "trained with boxes from rapidocr 3.10" in message
+    assert "boxes from no OCR engine" in message
+
+
+def test_a_model_with_font_embeddings_needs_one_of_its_own_encoder(tmp_path, source):
+    source(levels_of((EMPTY, 3), (CAPTION, 3)))
+    metadata = ModelMetadata("tiny", use_font_embedding=True, fontclip_model_version="clip-a")
+    predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx", metadata))
+    values = np.ones(512, np.float32)
+    with pytest.raises(ContractError, match="'clip-a' and was given none"):
+        predictor.predict_video("x", region=REGION_TEXT)
+    with pytest.raises(ContractError, match="given one of 'clip-b'"):
+        predictor.predict_video("x", region=REGION_TEXT, font_embedding=FontEmbedding(values, "clip-b"))
+    track = predictor.predict_video("x", region=REGION_TEXT, font_embedding=FontEmbedding(values, "clip-a"))
+    assert frames(track) == [(3, 6)]
+
+
+def test_a_font_embedding_that_would_have_no_effect_is_refused(model, video):
+    given = FontEmbedding(np.ones(512, np.float32), "clip-a")
+    with pytest.raises(ContractError, match="uses no font embedding"):
+        BoundaryPredictor(model).predict_video(video, region=REGION_TEXT, font_embedding=given)
+
+
+def test_prepared_pairs_are_scored_in_batches_of_any_number(model):
+    predictor = BoundaryPredictor(model, batch_size=2)
+    levels = np.array([EMPTY, CAPTION, CAPTION, OTHER, EMPTY], np.uint8)
+    pictures = np.broadcast_to(levels[:, None, None, None], (5, 48, 480, 3))
+    inputs = {
+        "ocr_viz": np.zeros_like(pictures),
+        "frame1": pictures,
+        "frame2": np.roll(pictures, -1, axis=0),
+        "spatial_features": np.zeros((5, 6), np.float32),
+        "font_embedding": np.zeros((5, 512), np.float32),
+    }
+    found = [LABELS[index] for index in predictor.predict_pairs(inputs).argmax(axis=1)]
+    assert found == ["empty_valid", "same", "different", "valid_empty", "empty_empty"]
+    assert predictor.predict_pairs({name: value[:0] for name, value in inputs.items()}).shape == (0, 5)
+
+
+def test_misshapen_pairs_are_refused(model):
+    with pytest.raises(ContractError, match="takes inputs"):
+        BoundaryPredictor(model).predict_pairs({})
+
+
+def test_a_missing_video_is_an_input_error(model, tmp_path):
+    with pytest.raises(InputError):
+        BoundaryPredictor(model).predict_video(tmp_path / "gone.mp4", region=REGION_TEXT)
+
+
+def test_a_batch_below_one_is_refused(model):
+    with pytest.raises(UsageError, match="--batch"):
+        BoundaryPredictor(model, batch_size=0)
+
+
+def test_memory_does_not_grow_with_the_video(model, source):
+    predictor = BoundaryPredictor(model, batch_size=4)
+    peaks = []
+    for count in (100, 1000):
+        source(levels_of(*(((EMPTY, 5), (CAPTION, 5)) * (count // 10))))
+        tracemalloc.start()
+        predictor.predict_video("x", region=REGION_TEXT)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 900 * 600, "a few numbers per frame, where one strip alone has 69,120 bytes"

@@ -1,0 +1,68 @@
+"""Every registered architecture at its real size: PyTorch against the exported ONNX in ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cb_core.checkpoint import save_checkpoint
+from cb_core.deployment import DeploymentModel
+from cb_core.registry import create_model_for_weights, list_architectures
+from cb_export.gate import reference_from_model
+from cb_export.pipeline import ExportOptions, export_checkpoint
+from cb_runtime.contract import ModelMetadata, graph_input_specs
+from cb_runtime.parity import TOLERANCES, GoldenSamples, golden_path
+from cb_runtime.session import open_session
+
+SAMPLES = 4
+BATCHES = (1, 2, 3)
+
+
+def random_inputs(seed):
+    rng = np.random.default_rng(seed)
+    pictures = {
+        spec.name: rng.integers(0, 256, (SAMPLES, *spec.shape[1:]), np.uint8)
+        for spec in graph_input_specs()
+        if spec.dtype == "uint8"
+    }
+    vectors = {
+        spec.name: rng.standard_normal((SAMPLES, *spec.shape[1:]), np.float32)
+        for spec in graph_input_specs()
+        if spec.dtype == "float32"
+    }
+    return {**pictures, **vectors}
+
+
+def model_with_settled_weights(name):
+    """Return a model as training might leave it: adapters that do something, logits of a real network's size."""
+    torch.manual_seed(0)
+    model = create_model_for_weights(name, {}).eval()
+    for parameter_name, parameter in model.named_parameters():
+        if "lora_B" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    torch.nn.init.normal_(last.weight, std=0.5)
+    return model
+
+
+@pytest.mark.parametrize("name", list_architectures())
+def test_an_architecture_decides_in_onnx_runtime_as_in_pytorch(name, tmp_path):
+    model = model_with_settled_weights(name)
+    reference = reference_from_model(DeploymentModel(model).eval())
+    inputs = random_inputs(0)
+    checkpoint = tmp_path / "best.pt"
+    save_checkpoint(checkpoint, epoch=0, model=model, metadata=ModelMetadata(name))
+    logits = reference(inputs)
+    GoldenSamples(inputs, logits, np.arange(SAMPLES, dtype=np.int64) % 2).save(golden_path(checkpoint))
+
+    result = export_checkpoint(checkpoint, options=ExportOptions(batches=BATCHES))
+    assert result.report, str(result.report)
+    assert result.report.golden.batches == BATCHES
+    assert result.report.golden.argmax_agreement == 1
+    assert all(effect > 1e-3 for effect, _ in result.report.effects.values()), result.report.effects
+    assert (result.metadata.lora_merge is not None) == ("lora" in name)
+
+    unseen = random_inputs(1)
+    difference = np.abs(open_session(result.path, device="cpu").run(unseen) - reference(unseen)).max()
+    assert difference <= TOLERANCES["fp32"].max_abs_difference
