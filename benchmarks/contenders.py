@@ -10,9 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cb_core.deployment import DeploymentModel
 from cb_core.registry import create_model_for_weights
-from cb_runtime.contract import Preprocessing
-from cb_runtime.features import VideoInputs
+from cb_export.graph import trace
+from cb_export.merge import merge_lora
+from cb_export.targets import TargetOptions, load_target
+from cb_runtime.contract import ModelMetadata, Preprocessing
+from cb_runtime.features import VideoInputs, video_inputs
+from cb_runtime.geometry import Box
+from cb_runtime.layout import CaptionLayout
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
 
@@ -56,3 +62,30 @@ def random_architecture(name: str, seed: int = 0) -> torch.nn.Module:
     """Return an architecture with random weights, in eval mode: speed does not depend on what it learnt."""
     torch.manual_seed(seed)
     return create_model_for_weights(name, {}).eval()
+
+
+def onnx_file(architecture: torch.nn.Module, name: str, path: Path) -> Path:
+    """Export an architecture with the weights it has: LoRA merged, as `cb export` does it."""
+    example = {key: torch.zeros(1, *shape, dtype=dtype) for key, (shape, dtype) in _graph_inputs().items()}
+    merged, _ = merge_lora(DeploymentModel(architecture).eval(), example)
+    load_target("onnx").build(trace(merged), ModelMetadata(name), TargetOptions(), path)
+    return path
+
+
+def _graph_inputs() -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    metadata = ModelMetadata("any")
+    return {spec.name: (tuple(map(int, spec.shape[1:])), getattr(torch, spec.dtype)) for spec in metadata.inputs}
+
+
+def moving_strips(frames: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Return strips of a texture that moves by a pixel a frame."""
+    height, width, _ = Preprocessing().strip_shape
+    texture = np.random.default_rng(seed).integers(0, 256, (height, width + frames, 3), dtype=np.uint8)
+    return [np.ascontiguousarray(texture[:, start : start + width]) for start in range(frames)]
+
+
+def centred_layout_inputs() -> VideoInputs:
+    """Return the inputs of a video with centred captions low in a 1280 x 720 frame."""
+    box = Box(340, 610, 940, 660)
+    layout = CaptionLayout(1280, 720, Box(192, 600, 1088, 670), "center", (box,), 1, "boxes")
+    return video_inputs(layout, Preprocessing(), "boundaries")

@@ -120,9 +120,7 @@ class _Demo:
         self._say(f"Rendering {options.videos} videos to train on and {options.test_videos} to test on ...")
         common: dict[str, Any] = {"size": options.size, "jobs": os.cpu_count() or 1, "progress": self._progress}
         common["frame_rate"] = Fraction(25)
-        to_train = render_videos(
-            self._folder / "videos", options.videos, options.seconds, options.seed, **common
-        )
+        to_train = render_videos(self._folder / "videos", options.videos, options.seconds, options.seed, **common)
         to_test = render_videos(
             self._folder / "test", options.test_videos, options.test_seconds, options.seed + 1000, **common
         )

@@ -32,7 +32,6 @@ class StorageError(InputError):
     """The database or its disk cannot take more; no other video would fare better."""
 
 
-_SQLITE_MAGIC = b"SQLite format 3\x00"
 _VERSION_TABLE = "alembic_version"
 
 
@@ -129,10 +128,8 @@ def _check_sqlite_file(url: URL, *, create: bool) -> None:
         return
     if path.is_dir():
         raise InputError(f"{path} is a folder; a dataset is a file such as captions.db.")
-    with path.open("rb") as file:
-        start = file.read(len(_SQLITE_MAGIC))
-    if start not in (_SQLITE_MAGIC, b""):
-        raise InputError(f"{path} is not a dataset: expected an SQLite file. Choose another name.")
+    # The file itself is left to SQLite: opening and closing it here would drop this process's locks on it (POSIX locks
+    # belong to a process, not to a descriptor), and another process could delete the write-ahead log under a run.
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  (a DB-API connection)

@@ -12,7 +12,7 @@ from cb_runtime.errors import require
 
 @reporting("demo")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("cb-demo"), show_default=True, help="Folder for all files."
+    "--output", type=click.Path(path_type=Path), default="cb-demo", show_default=True, help="Folder for all files."
 )
 @click.option("--videos", type=click.IntRange(min=3), default=28, show_default=True, help="Videos to train on.")
 @click.option("--seconds", type=float, default=16.0, show_default=True, help="Length of each.")
