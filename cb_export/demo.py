@@ -39,7 +39,7 @@ class DemoOptions:
     test_videos: int = 2
     """Videos nobody trains on."""
     test_seconds: float = 30.0
-    epochs: int = 6
+    epochs: int = 5
     architecture: str = "compact_aligned_resnet"
     size: tuple[int, int] = (640, 360)
     """Frame size of all videos: width, height."""

@@ -20,7 +20,7 @@ from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.files import sha256_of_file
 from cb_runtime.layout import CaptionLayout, caption_layout
-from cb_runtime.ocr import TextDetector
+from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.scoring import PairScores, score_strips

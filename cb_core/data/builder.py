@@ -26,7 +26,7 @@ from cb_core.data.summary import DatasetSummary, summarise_dataset
 from cb_runtime.contract import LABELS
 from cb_runtime.errors import InputError, MissingPackageError, UsageError
 from cb_runtime.files import sha256_of_file
-from cb_runtime.ocr import TextDetector
+from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress, no_progress
 
 VIDEO_SUFFIXES = frozenset(

@@ -22,7 +22,7 @@ from cb_core.data.timeline import Annotation, Timeline, annotate
 from cb_runtime.errors import InputError
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.layout import CaptionLayout, caption_layout
-from cb_runtime.ocr import TextDetector
+from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress
 from cb_runtime.video import open_source
 from cb_runtime.video.types import Frame, FrameSource, VideoInfo

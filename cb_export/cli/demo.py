@@ -16,7 +16,7 @@ from cb_runtime.errors import require
 )
 @click.option("--videos", type=click.IntRange(min=3), default=28, show_default=True, help="Videos to train on.")
 @click.option("--seconds", type=float, default=16.0, show_default=True, help="Length of each.")
-@click.option("--epochs", type=click.IntRange(min=1), default=6, show_default=True, help="Passes over the dataset.")
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the dataset.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed renders the same videos.")
 def demo(report: Report, output: Path, videos: int, seconds: float, epochs: int, seed: int) -> None:
     """Render videos, build a dataset, train, export to ONNX, find captions in videos nobody trained on.

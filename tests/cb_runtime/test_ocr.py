@@ -8,7 +8,7 @@ import pytest
 
 from cb_runtime.errors import MissingPackageError
 from cb_runtime.geometry import Box
-from cb_runtime.ocr import LONGEST_SIDE, RapidOcrDetector
+from cb_runtime.layout.ocr import LONGEST_SIDE, RapidOcrDetector
 
 
 class FakeRapidOcr:

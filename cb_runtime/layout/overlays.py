@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cb_runtime.geometry import Box
-from cb_runtime.text_blocks import lines_of, rows_of, same_place, same_row, union
+from cb_runtime.layout.blocks import lines_of, rows_of, same_place, same_row, union
 
 TALLEST_LINE = 0.2
 """Text taller than this share of the frame's height is no caption: a title, or a shape taken for text."""

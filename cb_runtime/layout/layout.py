@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from cb_runtime.caption_region import anchor_of_region, caption_region
 from cb_runtime.contract import ANCHORS
 from cb_runtime.errors import CbError, InputError, UsageError
 from cb_runtime.geometry import Box
-from cb_runtime.ocr import RapidOcrDetector, TextDetector
+from cb_runtime.layout.blocks import samples_from_boxes
+from cb_runtime.layout.ocr import RapidOcrDetector, TextDetector
+from cb_runtime.layout.region import anchor_of_region, caption_region
 from cb_runtime.progress import Progress, no_progress
-from cb_runtime.text_blocks import samples_from_boxes
 from cb_runtime.video.types import FrameSource, VideoInfo
 
 ORIGINS = ("ocr", "boxes", "region")

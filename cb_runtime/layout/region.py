@@ -17,8 +17,8 @@ from statistics import median
 
 from cb_runtime.contract import ANCHORS
 from cb_runtime.geometry import Box
-from cb_runtime.overlay_text import without_overlays
-from cb_runtime.text_blocks import Block, blocks_of, distinct, union
+from cb_runtime.layout.blocks import Block, blocks_of, distinct, union
+from cb_runtime.layout.overlays import without_overlays
 
 VERTICAL_PADDING = 0.2
 """Added above and below, in heights of a line: outlines, shadows, and accents that no sample showed."""

@@ -1,0 +1,31 @@
+"""What is known of a video's captions before any pair of frames is scored: where they are, and where text was seen."""
+
+from cb_runtime.layout.layout import (
+    DEFAULT_SAMPLES,
+    ORIGINS,
+    CaptionLayout,
+    StoresLayout,
+    boxes_from_lists,
+    caption_layout,
+    detect_layout,
+    layout_from_boxes,
+    layout_from_dict,
+    layout_from_file,
+    layout_from_region,
+    region_from_text,
+)
+
+__all__ = [
+    "DEFAULT_SAMPLES",
+    "ORIGINS",
+    "CaptionLayout",
+    "StoresLayout",
+    "boxes_from_lists",
+    "caption_layout",
+    "detect_layout",
+    "layout_from_boxes",
+    "layout_from_dict",
+    "layout_from_file",
+    "layout_from_region",
+    "region_from_text",
+]
