@@ -137,12 +137,14 @@ class _Demo:
     def _train(self, dataset: Path) -> tuple[Path, float]:
         options = self._options
         self._say(f"Training {options.architecture} from scratch for {options.epochs} epochs ...")
+        folder = self._folder / "run"
         config = RunConfig(
             dataset=str(dataset),
-            name=f"demo-{time.strftime('%Y%m%d-%H%M%S')}",
+            name="demo",
             architecture_name=options.architecture,
             hyperparameters={"epochs": options.epochs, "seed": options.seed},
-            output=self._folder / "run",
+            output=folder,
+            resume=(folder / "last.pt").is_file(),
         )
         result = train(
             config,
