@@ -1,11 +1,12 @@
 """From checkpoint to published artifact: merge, trace, build, compare, publish.
 
-The artifact is built under a temporary name beside its place and takes its final name in one step, after the parity
-gate. Whatever fails before that, an older artifact stays as it was.
+Artifact and golden samples are prepared under temporary names beside their places and take their final names one after
+the other, after the parity gate. Whatever fails before that, an older artifact stays as it was.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -119,12 +120,13 @@ def export_checkpoint(
     place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
     source = _read(Path(checkpoint), wanted)
     _check_golden_place(source, place)
-    with atomic_path(place) as temporary:
+    # Leaving the blocks gives the artifact its name first, then the golden samples theirs.
+    with _golden_copy(source.golden_file, golden_path(place)) as copy, atomic_path(place) as temporary:
         metadata, report = _build_and_compare(source, target, wanted, temporary, progress)
         _tell(progress, "Publishing")
         target.write_metadata(temporary, metadata)
         size = temporary.stat().st_size
-        _publish_golden(source.golden_file, golden_path(place))
+        _prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
     progress("Publishing", 1, 1)
     return ExportResult(place, golden_path(place), metadata, report, size)
 
@@ -197,12 +199,26 @@ def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapp
     )
 
 
-def _publish_golden(source: Path, place: Path) -> None:
-    same = place.exists() and place.samefile(source)
-    copy: AbstractContextManager[Path | None] = nullcontext() if same else atomic_path(place)
-    with copy as temporary:
-        if temporary:
-            shutil.copyfile(source, temporary)
+def _golden_copy(source: Path, place: Path) -> AbstractContextManager[Path | None]:
+    """Give a temporary path for the golden samples; None where they stand already, which are then left alone."""
+    same = place.is_file() and (place.samefile(source) or sha256_of_file(place) == sha256_of_file(source))
+    return nullcontext() if same else atomic_path(place)
+
+
+def _prepare_publishing(artifact: Path, copy: Path | None, golden: Path, place: Path) -> None:
+    """Bring all to the disk, so that publishing is nothing but changing names; then take older golden samples away.
+
+    A kill amid the renames leaves an artifact, older or new, without golden samples, and `cb verify` says that they
+    are missing. Older ones that stayed, or new ones that came first, could stand beside the other model's artifact,
+    and `cb verify` would call a good artifact wrong. Exporting again completes either state.
+    """
+    if copy is None:
+        return
+    shutil.copyfile(golden, copy)
+    for path in (copy, artifact):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    place.unlink(missing_ok=True)
 
 
 def _tell(progress: Progress, phase: str) -> None:

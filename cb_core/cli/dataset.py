@@ -69,8 +69,13 @@ def dataset() -> None:
 def create(report: Report, database: str, places: tuple[Path, ...], **options: Any) -> None:  # noqa: ANN401  (options)
     """Build a dataset from captioned videos, or add videos to it.
 
-    A video is used when a .json, .ass, .vtt or .srt file of the same name gives its caption times. A build that was
-    stopped continues when the same command is run again.
+    A video is used when a .truth.json, .json, .ass, .vtt or .srt file of the same name gives its caption times; of
+    several, the first in this order. A .json that is no caption file is passed over where another of them exists. So
+    is one written by `cb infer` (it has the key 'model'), and subtitles that say the same as it: what a model found is
+    no annotation, and where there is nothing else, the video is refused. Once people have checked such a .json, take
+    the key 'model' out of it.
+
+    A build that was stopped continues when the same command is run again.
     """
     for module in ("sqlalchemy", "alembic"):
         require(module)

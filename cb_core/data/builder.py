@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from cb_core.data.captions import CAPTION_SUFFIXES, find_captions, read_captions
+from cb_core.data.caption_files import CAPTION_SUFFIXES, find_captions
+from cb_core.data.captions import read_captions
 from cb_core.data.content import VideoTask, read_video
 from cb_core.data.database import StorageError, database_errors, dataset_url, open_session_on
 from cb_core.data.fonts import FontEncoder
@@ -106,10 +107,14 @@ class VideoInputsGiven:
 
 
 def find_videos(place: Path) -> list[Path]:
-    """Return a video file, or all videos in a folder and below, sorted. Raises InputError when there is none."""
+    """Return a video file, or all videos in a folder and below, sorted. Raises InputError when there is none.
+
+    Names that begin with a dot are left out: half-written files of a killed `cb synth`, trash, resource forks.
+    """
     if place.is_file():
         return [place]
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    seen = (path for path in place.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    found = sorted(path for path in seen if not any(part.startswith(".") for part in path.relative_to(place).parts))
     if not found:
         raise InputError(f"There are no videos in {place}. Give a video file or a folder of them.")
     return found
@@ -207,9 +212,11 @@ class _Build:
             return
         digest, sha256 = self._inputs_digest(path, captions), sha256_of_file(path)
         known = session.scalar(select(Video).where(Video.sha256 == sha256))
-        if known is not None and known.path != str(path) and Path(known.path).exists():
+        if known is not None and known.path != str(path) and _still_there(known):
             self.report.copies[str(path)] = known.path
         elif known is not None and known.inputs_digest == digest:
+            known.path = str(path)  # another one when the video was moved
+            session.commit()
             self.report.kept.append(str(path))
         else:
             self._build(session, self._task(path, sha256, captions), digest)
@@ -254,6 +261,12 @@ class _Build:
                 f"looked for: {place})"
             )
         return "None of the videos could be used:" + "".join(lines)
+
+
+def _still_there(video: Video) -> bool:
+    """Whether a video of the dataset is where it was; another file may have taken its name."""
+    path = Path(video.path)
+    return path.is_file() and path.stat().st_size == video.size_bytes and sha256_of_file(path) == video.sha256
 
 
 def _scratch(database: str | Path) -> Path | None:

@@ -22,9 +22,6 @@ from cb_runtime.errors import InputError
 SUBTITLE_FORMATS = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}
 """Suffix -> pysubs2's name of the format."""
 
-CAPTION_SUFFIXES = (".truth.json", ".json", ".ass", ".ssa", ".vtt", ".srt")
-"""What is looked for beside a video, the most exact times first."""
-
 MILLISECOND = Fraction(1, 1000)
 CENTISECOND = Fraction(1, 100)
 
@@ -59,12 +56,6 @@ class CaptionFile:
     """Rounding of the file's times in seconds: a frame this much before a time still counts as at that time."""
     annotated: tuple[tuple[Fraction, Fraction], ...] | None = None
     """Stretches in seconds that somebody looked at; None for the whole video."""
-
-
-def find_captions(video: Path, folder: Path | None = None) -> Path | None:
-    """Return the caption file of a video, in `folder` or beside it: same stem, first of `CAPTION_SUFFIXES`."""
-    places = (((folder or video.parent) / f"{video.stem}{suffix}") for suffix in CAPTION_SUFFIXES)
-    return next((path for path in places if path.is_file()), None)
 
 
 def read_captions(path: Path) -> CaptionFile:

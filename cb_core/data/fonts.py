@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.contract import FONT_EMBEDDING
-from cb_runtime.errors import ModelError, require
+from cb_runtime.errors import InputError, ModelError, require
 from cb_runtime.files import sha256_of_file
-from cb_runtime.layout import DEFAULT_SAMPLES, CaptionLayout
+from cb_runtime.geometry import Box
+from cb_runtime.layout import DEFAULT_SAMPLES, CaptionLayout, StoresLayout
 from cb_runtime.video.types import FrameSource, Image
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class FontEncoder:
         ModelError: The file is missing, does not hold weights of this architecture, or gives another length than 512.
     """
 
-    def __init__(self, weights: Path, *, tower: str = DEFAULT_TOWER, device: str = "cpu") -> None:
+    def __init__(self, weights: str | Path, *, tower: str = DEFAULT_TOWER, device: str = "cpu") -> None:
+        weights = Path(weights)
         if not weights.is_file():
             raise ModelError(f"There are no font encoder weights at {weights}. Give a local file.")
         self.device = device
@@ -44,10 +46,14 @@ class FontEncoder:
     def embedding_of(self, source: FrameSource, layout: CaptionLayout) -> NDArray[np.float32]:
         """Return the mean embedding of the caption region over frames spread over the video, float32 (512,), length 1.
 
-        It depends on the video and its layout alone, not on annotations, so that inference can compute the same.
+        It depends on the video and its layout alone, not on annotations, so that inference can compute the same. A
+        source of crops (a video database) gives nearly the same as the video file; its pictures are JPEG.
+
+        Raises:
+            InputError: A source of crops does not hold the layout's region.
         """
-        left, top, right, bottom = layout.region.as_tuple()
-        crops = [frame.image[top:bottom, left:right] for frame in source.sample(DEFAULT_SAMPLES)]
+        rows, columns = _window(source, layout.region)
+        crops = [frame.image[rows, columns] for frame in source.sample(DEFAULT_SAMPLES)]
         if not crops:
             return np.zeros(FONT_EMBEDDING, np.float32)
         mean = self.embed(crops).mean(0)
@@ -73,6 +79,20 @@ class FontEncoder:
         picture = functional.interpolate(picture, (height, width), mode="bilinear", antialias=True)[0]
         result: Tensor = normalize(picture, self._model.visual.image_mean, self._model.visual.image_std)
         return result
+
+
+def _window(source: FrameSource, region: Box) -> tuple[slice, slice]:
+    """Return rows and columns of the region in the pictures that `source.sample` gives."""
+    stored = source.layout.region if isinstance(source, StoresLayout) and source.layout else None
+    if stored is None:
+        return slice(region.top, region.bottom), slice(region.left, region.right)
+    left, top = region.left - stored.left, region.top - stored.top
+    if left < 0 or top < 0 or region.right > stored.right or region.bottom > stored.bottom:
+        raise InputError(
+            f"{source.info.path} holds only the region {stored.as_tuple()} of each frame, the caption style was asked "
+            f"for in {region.as_tuple()}. Give a region inside it, or the video file itself."
+        )
+    return slice(top, top + region.height), slice(left, left + region.width)
 
 
 def _model(weights: Path, tower: str, device: str) -> Any:  # noqa: ANN401  (open_clip publishes no types)

@@ -6,8 +6,23 @@ import av
 import cv2
 import numpy as np
 
+from cb_runtime.geometry import Box
+
 WIDTH, HEIGHT, RATE = 160, 96, 25
 REGION = "0,64,160,96"
+CAPTIONS = [(15, 35, "one"), (50, 65, "two"), (65, 85, "three")]
+
+
+class CornerDetector:
+    """Finds the caption where the tests draw it."""
+
+    engine, version = "corner", "1.0"
+
+    def __call__(self, image):
+        rows, columns = np.nonzero(image.min(2) > 230)
+        if not len(rows):
+            return []
+        return [(Box(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1), 0.9)]
 
 
 def write_video(path, captions, frames=100, *, seed=0, pts=None):
@@ -43,6 +58,13 @@ def write_captioned(folder, name, captions, frames=100, *, seed=0):
     path = write_video(folder / f"{name}.mkv", captions, frames, seed=seed)
     path.with_suffix(".srt").write_text(srt(captions))
     return path
+
+
+def write_three(folder):
+    """Write three captioned videos of different backgrounds."""
+    for number in range(3):
+        write_captioned(folder, f"v{number}", CAPTIONS, seed=number)
+    return folder
 
 
 def _clock(seconds):

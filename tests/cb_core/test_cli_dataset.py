@@ -148,6 +148,12 @@ def test_without_sqlalchemy_the_extra_is_named(command, videos, monkeypatch):
     assert "cb-toolkit[train]" in result.stderr
 
 
+def test_help_says_which_caption_file_counts():
+    words = " ".join(run("create", "--help").stdout.split())
+    assert "A .json that is no caption file is passed over" in words
+    assert "written by `cb infer` (it has the key 'model')" in words
+
+
 def test_help_needs_no_heavy_package():
     code = "import sys, cb_core.cli.dataset; assert not {'torch', 'sqlalchemy', 'av', 'cv2'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from cb_core.data.captions import find_captions, read_captions
+from cb_core.data.captions import read_captions
 from cb_runtime.errors import InputError
 
 SRT = "1\n00:00:01,000 --> 00:00:02,000\nHello\n\n2\n00:00:03,000 --> 00:00:04,500\n<i>Good</i>\nbye\n"
@@ -118,13 +118,3 @@ def test_another_encoding_than_utf_8_is_refused(tmp_path):
 def test_a_missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_captions(tmp_path / "a.srt")
-
-
-def test_the_most_exact_caption_file_is_found(tmp_path):
-    video = tmp_path / "clip.one.mp4"
-    assert find_captions(video) is None
-    srt = written(tmp_path, "clip.one.srt", "")
-    assert find_captions(video) == srt
-    truth = written(tmp_path, "clip.one.truth.json", "{}")
-    assert find_captions(video) == truth
-    assert find_captions(video, tmp_path / "elsewhere") is None

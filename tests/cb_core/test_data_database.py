@@ -95,12 +95,16 @@ def test_a_folder_is_not_a_dataset(tmp_path):
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path, create):
+@pytest.mark.parametrize("content", [b"some notes", b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 64])
+def test_a_file_of_another_kind_is_refused_and_left_alone(tmp_path, create, content):
     other = tmp_path / "notes.db"
-    other.write_text("some notes")
-    with pytest.raises(InputError, match="expected an SQLite file"):
+    other.write_bytes(content)
+    before = other.stat()
+    with pytest.raises(InputError, match="is not a dataset, or is damaged"):
         open_session_on(other, create=create)
-    assert other.read_text() == "some notes"
+    assert other.read_bytes() == content
+    assert other.stat().st_mtime_ns == before.st_mtime_ns
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_an_sqlite_file_of_another_program_is_refused(tmp_path):
@@ -212,6 +216,34 @@ def test_two_processes_may_create_the_same_dataset_at_once(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "d.db")]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
+
+
+OPEN_READ_CLOSE = """
+import sys
+from cb_core.data.database import open_session_on
+from cb_core.data.schema import DatasetSettings
+with open_session_on(sys.argv[1]) as db:
+    print(*(row.name for row in db.query(DatasetSettings)))
+"""
+
+
+def rows_seen_by_another_process(path):
+    command = [sys.executable, "-c", OPEN_READ_CLOSE, str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_a_run_keeps_its_rows_while_others_open_and_close_its_dataset(path):
+    with open_session_on(path) as run, open_session_on(path) as reader:
+        assert reader.query(DatasetSettings).count() == 0  # its connection stays, so no commit empties the log
+        run.add(settings("first"))
+        run.commit()
+        open_session_on(path).close()  # in this process, where it must not drop the locks of the two others
+        assert rows_seen_by_another_process(path) == ["first"]
+        assert path.with_name("d.db-wal").stat().st_size
+        run.add(settings("second"))
+        run.commit()
+        assert rows_seen_by_another_process(path) == ["first", "second"]
+    assert rows_seen_by_another_process(path) == ["first", "second"]
 
 
 def test_asking_for_a_session_does_not_load_torch(path):

@@ -17,6 +17,7 @@ from cb_core.data.torch_dataset import PairDataset
 from cb_runtime.errors import InputError, ModelError
 from cb_runtime.layout import caption_layout
 from cb_runtime.video import open_source
+from cb_runtime.video.database import write_video_database
 
 SMALL = {
     "embed_dim": 512,
@@ -64,6 +65,45 @@ def test_stored_embeddings_equal_those_computed_from_the_video(weights, video, t
     given = PairDataset(tmp_path / "d.db", "train", use_font_embedding=True)[0]["font_embedding"]
     assert np.array_equal(given.numpy(), expected)
     assert not PairDataset(tmp_path / "d.db", "train")[0]["font_embedding"].any()
+
+
+def test_another_encoder_of_the_same_weights_gives_identical_vectors(weights, video, tmp_path):
+    place = weights / "cb-test-small.pt"
+    first, second = (FontEncoder(given, tower="cb-test-small") for given in (place, str(place)))
+    assert first.version == second.version
+    with closing(open_source(video)) as source:
+        layout = caption_layout(source, region=REGION)
+        vectors = [encoder.embedding_of(source, layout) for encoder in (first, second, second)]
+        list(source.frames(layout.region))
+        vectors.append(second.embedding_of(source, layout))
+    assert all(vector.dtype == np.float32 and vector.shape == (512,) for vector in vectors)
+    assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
+
+
+@pytest.fixture
+def crops(video, tmp_path):
+    """The video's caption region as a video database."""
+    with closing(open_source(video)) as source:
+        write_video_database(tmp_path / "a.db", source, caption_layout(source, region=REGION), quality=100)
+    return tmp_path / "a.db"
+
+
+def test_a_source_of_crops_gives_the_style_of_its_video(weights, video, crops):
+    encoder = FontEncoder(weights / "cb-test-small.pt", tower="cb-test-small")
+    with closing(open_source(video)) as source, closing(open_source(crops)) as stored:
+        for region in (REGION, "10,70,150,90"):
+            layout = caption_layout(source, region=region)
+            expected = encoder.embedding_of(source, layout)
+            assert float(expected @ encoder.embedding_of(stored, layout)) > 0.999
+        assert not np.allclose(expected, encoder.embedding_of(stored, stored.layout), atol=1e-3)
+
+
+def test_a_region_that_a_source_of_crops_does_not_hold_is_refused(weights, video, crops):
+    encoder = FontEncoder(weights / "cb-test-small.pt", tower="cb-test-small")
+    with closing(open_source(video)) as source:
+        layout = caption_layout(source, region="0,50,160,96")
+    with closing(open_source(crops)) as stored, pytest.raises(InputError, match=r"only the region \(0, 64, 160, 96\)"):
+        encoder.embedding_of(stored, layout)
 
 
 def test_a_dataset_keeps_to_one_font_encoder(weights, video, tmp_path):

@@ -146,6 +146,62 @@ def test_a_killed_export_leaves_nothing_under_the_final_name_and_can_be_repeated
     assert export_checkpoint(checkpoint).report
 
 
+KILLED_AMID_RENAMES = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import tiny_pairs
+from cb_core import registry
+registry.register_model("tiny_pairs")(tiny_pairs.tiny_pairs)
+from cb_export import pipeline
+replace, done = Path.replace, []
+def replace_or_die(self, target):
+    if len(done) == {renames}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(target)
+    return replace(self, target)
+Path.replace = replace_or_die
+pipeline.export_checkpoint({checkpoint!r}, {output!r})
+"""
+
+
+def export_killed_after(renames, checkpoint, output):
+    tests = str(Path(__file__).parent)
+    code = KILLED_AMID_RENAMES.format(tests=tests, renames=renames, checkpoint=str(checkpoint), output=str(output))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_an_export_killed_while_it_publishes_never_pairs_an_artifact_with_foreign_golden_samples(
+    checkpoint, tmp_path, renames
+):
+    output = tmp_path / "service" / "model.onnx"
+    export_checkpoint(write_run(tmp_path / "older", lora=True), output)
+    before = sha256_of_file(output)
+    export_killed_after(renames, checkpoint, output)
+    assert (sha256_of_file(output) == before) == (renames == 0)
+    assert open_session(output).metadata.parity["ok"]
+    assert not golden_path(output).exists()
+    export_checkpoint(checkpoint, output)
+    assert verify_session(open_session(output), load_golden_samples(golden_path(output)))
+
+
+def test_golden_samples_that_stand_already_survive_a_killed_repetition(checkpoint, tmp_path):
+    output = tmp_path / "service" / "model.onnx"
+    export_checkpoint(checkpoint, output)
+    export_killed_after(0, checkpoint, output)
+    assert verify_session(open_session(output), load_golden_samples(golden_path(output)))
+
+
+def test_golden_samples_are_replaced_together_with_the_artifact(checkpoint, tmp_path):
+    output = tmp_path / "service" / "model.onnx"
+    export_checkpoint(write_run(tmp_path / "older", lora=True), output)
+    export_checkpoint(checkpoint, output)
+    assert golden_path(output).read_bytes() == golden_path(checkpoint).read_bytes()
+    assert names(output.parent) == ["model.golden.npz", "model.onnx"]
+
+
 @pytest.mark.parametrize("step", ["build", "write_metadata"])
 def test_a_full_disk_leaves_the_older_artifact_and_says_so(checkpoint, monkeypatch, step):
     def full(*args):
