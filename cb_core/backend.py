@@ -87,13 +87,19 @@ class TorchExecutor:
     """Why this device."""
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return float32 logits `(batch, 5)`."""
+        """Return float32 logits `(batch, 5)`. Raises ModelError when the device's memory is too small for the batch."""
         torch = require("torch")
         # torch refuses to share memory with read-only arrays quietly, so those are copied.
-        arrays = (np.require(feeds[name], requirements=["C", "W"]) for name in INPUT_NAMES)
-        with torch.inference_mode(), full_float32():
-            logits = self.model(*(torch.from_numpy(array).to(self.device) for array in arrays))
-        result: NDArray[np.float32] = logits.cpu().numpy()
+        arrays = [np.require(feeds[name], requirements=["C", "W"]) for name in INPUT_NAMES]
+        try:
+            with torch.inference_mode(), full_float32():
+                logits = self.model(*(torch.from_numpy(array).to(self.device) for array in arrays))
+            result: NDArray[np.float32] = logits.cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"PyTorch ran out of memory on {self.device} at batch {len(arrays[0])}: "
+                f"{str(error).partition('. ')[0]}. Use a smaller --batch, or --device cpu."
+            ) from error
         return result
 
     def describe(self) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class InputError(CbError):
     exit_code = 3
 
 
+class StorageError(InputError):
+    """A full disk, or a place that cannot be written: it concerns all that would be written there."""
+
+
 class ModelError(CbError):
     """A model, checkpoint or artifact that cannot be used."""
 

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from cb_runtime.errors import InputError
+from cb_runtime.errors import StorageError
+
+_MARK = ".cb-tmp-"
+"""Stands in every temporary name, so that no file of the user's is taken for one."""
+
+_STALE_SECONDS = 3600
+"""A temporary file untouched for longer was left by a killed process; a younger one may still be written."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM, errno.EISDIR)
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends without an error, it replaces `path` in one step.
 
     The parent folder is created. The temporary name ends like `path`, so that writers which look at the suffix work.
-    After an error nothing is left behind and an older file stays as it was. Raises InputError when the disk is full
-    or the folder cannot be written.
+    After an error nothing is left behind and an older file stays as it was. What a killed process left behind of the
+    same `path` is removed when it is old enough that nobody writes it any more. Raises StorageError when the disk is
+    full or the folder cannot be written.
     """
     final = Path(path)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=final.suffix, dir=final.parent)
+        _remove_stale(final)
+        descriptor, name = tempfile.mkstemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent)
         os.close(descriptor)
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
@@ -40,6 +53,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: str | Path) -> None:
+    """Make `folder` when it is missing, and a file in it for a moment. Raises StorageError when either fails."""
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise _write_error(place, error) from error
+
+
+def _remove_stale(final: Path) -> None:
+    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), or SQLite's journal of one.
+    stem, suffix = re.escape(final.stem), re.escape(final.suffix)
+    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal)?")
+    latest = time.time() - _STALE_SECONDS
+    with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm
+        for path in final.parent.iterdir():
+            if left_over.fullmatch(path.name) and path.stat().st_mtime < latest:
+                path.unlink()
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -51,11 +86,13 @@ def _umask() -> int:
     return current
 
 
-def _write_error(path: Path, error: OSError) -> OSError | InputError:
-    if error.errno == errno.ENOSPC:
-        return InputError(f"The disk is full: {path} was not written. Free some space and run the command again.")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM):
-        return InputError(f"{path} cannot be written ({error.strerror}). Choose another place for it.")
+def _write_error(path: Path, error: OSError) -> OSError | StorageError:
+    # What is written into a temporary file of ours is told by the name it was meant to get.
+    path = path.with_name(re.sub(rf"^\.(.+){re.escape(_MARK)}[a-z0-9_]{{8}}", r"\1", path.name))
+    if error.errno in _FULL:
+        return StorageError(f"The disk is full: {path} was not written. Free some space and run the command again.")
+    if error.errno in _UNWRITABLE:
+        return StorageError(f"{path} cannot be written ({error.strerror}). Choose another place for it.")
     return error
 
 

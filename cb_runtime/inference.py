@@ -1,7 +1,8 @@
 """Many videos through one predictor, each to its output files; what `cb infer` does.
 
-One bad video does not stop the others. A video's outputs appear whole; a small record beside them
-(`.<stem>.cb-infer.json`) says by which settings they were made, so that an interrupted run can be resumed.
+One bad video does not stop the others. A video's outputs are made whole before the first of them appears; a small
+record beside them (`.<stem>.cb-infer.json`) says what was written by which settings, so that an interrupted run can be
+resumed and no file of the user's is replaced unasked.
 """
 
 from __future__ import annotations
@@ -9,15 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from cb_runtime.decoding import DecodeOptions
-from cb_runtime.errors import CbError, InputError, NoCaptionsError, PartialResultError, UsageError, error_to_dict
-from cb_runtime.files import atomic_path, sha256_of_file
-from cb_runtime.outputs import suffix_of, write_track
+from cb_runtime.errors import (
+    CbError,
+    InputError,
+    NoCaptionsError,
+    PartialResultError,
+    StorageError,
+    UsageError,
+    error_to_dict,
+)
+from cb_runtime.files import atomic_path, check_writable, sha256_of_file
+from cb_runtime.inference_record import OutputRecord, read_record, record_path
+from cb_runtime.outputs import replaces, suffix_of, video_db, write_track
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 
@@ -56,6 +67,8 @@ class InferSettings:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     resume: bool = False
     """Leave out videos whose outputs exist and were made by the same settings, model and video."""
+    overwrite: bool = False
+    """Replace also files that we did not write, or that were changed since."""
 
     def outputs_of(self, video: Path) -> dict[str, Path]:
         """Return the file of each format: `output/<video's stem>.<format>`."""
@@ -96,11 +109,16 @@ def infer_videos(
 ) -> Iterator[VideoOutcome]:
     """Find and write the captions of each video; give its outcome as soon as it is done.
 
-    A video that cannot be read, or does not fit the region, is reported in its outcome. What is wrong with the model,
-    an option or a missing package concerns all videos and is raised. Raises UsageError when two videos would write one
-    file.
+    A video that cannot be read, does not fit the region, or has a file of the user's where its output would go, is
+    reported in its outcome. What is wrong with the model, an option, the output folder or a missing package concerns
+    all videos and is raised; what was finished before is kept.
+
+    Raises:
+        UsageError: Two videos would write one file.
+        StorageError: The output folder cannot be written, which is found out before any work, or the disk is full.
     """
     _check_names(videos, settings)
+    check_writable(settings.output)
     for number, video in enumerate(videos, 1):
         prefix = f"{number}/{len(videos)} {video.name}: " if len(videos) > 1 else ""
 
@@ -109,6 +127,8 @@ def infer_videos(
 
         try:
             yield _finished(predictor, video, settings) or _inferred(predictor, video, settings, told)
+        except StorageError:
+            raise
         except (InputError, UsageError) as error:
             yield VideoOutcome(video, {}, error=error)
 
@@ -124,6 +144,7 @@ def _check_names(videos: Sequence[Path], settings: InferSettings) -> None:
 
 def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progress: Progress) -> VideoOutcome:
     digest = _settings_digest(predictor, video, settings)
+    _check_replaceable(video, settings)
     track = predictor.predict_video(
         video,
         region=settings.region,
@@ -132,15 +153,44 @@ def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progres
         change_penalty=settings.decode.change_penalty,
         progress=progress,
     )
+    written = _write(track, video, settings)
     outputs = settings.outputs_of(video)
-    _record(video, settings).unlink(missing_ok=True)  # it must never vouch for a mixture of old and new files
-    for name, path in outputs.items():
-        write_track(track, path, name)
     if any(path.exists() and path.samefile(video) for path in outputs.values()):
         digest = _settings_digest(predictor, video, settings)  # results went into the video database itself
-    outcome = VideoOutcome(video, outputs, len(track.spans), track.partial, track.messages, dict(track.statistics))
-    _write_record(outcome, settings, digest)
-    return outcome
+    record = OutputRecord(digest, written, len(track.spans), track.partial, track.messages)
+    record.save(record_path(settings.output, video))
+    return VideoOutcome(video, outputs, len(track.spans), track.partial, track.messages, dict(track.statistics))
+
+
+def _check_replaceable(video: Path, settings: InferSettings) -> None:
+    record = read_record(record_path(settings.output, video))
+    for name, path in settings.outputs_of(video).items():
+        if not replaces(name):
+            video_db.check_destination(video, path)
+        elif path.exists() and not (settings.overwrite or record.vouches_for(path)):
+            raise InputError(
+                f"{path} exists, and cb infer did not write it or it was changed since. Move it away, choose another "
+                "folder with --output, or replace it with --overwrite."
+            )
+
+
+def _write(track: CaptionTrack, video: Path, settings: InferSettings) -> dict[str, list[str]]:
+    """Write all outputs; return the digests of all files in the folder that the video's record vouches for."""
+    place = record_path(settings.output, video)
+    before = read_record(place).outputs
+    with ExitStack() as published_together:
+        digests: dict[str, list[str]] = {}
+        for name, path in settings.outputs_of(video).items():
+            if not replaces(name):
+                write_track(track, path, name)
+                continue
+            temporary = published_together.enter_context(atomic_path(path))
+            write_track(track, temporary, name)
+            digests[path.name] = [sha256_of_file(temporary)]
+        # From here to the record of the whole, a kill leaves old and new files side by side: vouch for both.
+        both = {name: [*before.get(name, ()), *digest] for name, digest in digests.items()}
+        OutputRecord(None, {**before, **both}).save(place)
+    return {**before, **digests}
 
 
 def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) -> str:
@@ -163,30 +213,15 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()
 
 
-def _record(video: Path, settings: InferSettings) -> Path:
-    return settings.output / f".{video.stem}.cb-infer.json"
-
-
-def _write_record(outcome: VideoOutcome, settings: InferSettings, digest: str) -> None:
-    values = {"settings": digest, "captions": outcome.captions, "partial": outcome.partial}
-    with atomic_path(_record(outcome.video, settings)) as temporary:
-        temporary.write_text(json.dumps({**values, "messages": outcome.messages}), encoding="utf-8")
-
-
 def _finished(predictor: Predicts, video: Path, settings: InferSettings) -> VideoOutcome | None:
     """Return the outcome of an earlier run with the same settings, or None when there is work to do."""
     outputs = settings.outputs_of(video)
-    record = _record(video, settings)
-    if not (settings.resume and record.is_file() and all(path.is_file() for path in outputs.values())):
+    if not (settings.resume and all(path.is_file() for path in outputs.values())):
         return None
-    try:
-        values = json.loads(record.read_text(encoding="utf-8"))
-        if values["settings"] != _settings_digest(predictor, video, settings):
-            return None
-        messages = tuple(map(str, values["messages"]))
-        return VideoOutcome(video, outputs, int(values["captions"]), bool(values["partial"]), messages, resumed=True)
-    except (ValueError, KeyError, TypeError):
-        return None  # not a record of ours: the video is done again
+    record = read_record(record_path(settings.output, video))
+    if record.settings is None or record.settings != _settings_digest(predictor, video, settings):
+        return None
+    return VideoOutcome(video, outputs, record.captions, record.partial, record.messages, resumed=True)
 
 
 def outcome_error(outcomes: Sequence[VideoOutcome], *, fail_on_empty: bool = False) -> CbError | None:

@@ -91,7 +91,7 @@ class BoundaryPredictor:
 
         Any n is run in batches of `batch_size`. Raises ContractError for inputs the model does not take.
         """
-        count = max((len(value) for value in inputs.values()), default=0)
+        count = self.session.checked_batch(inputs)
         starts = range(0, max(count, 1), self.batch_size)
         batches = [{name: value[at : at + self.batch_size] for name, value in inputs.items()} for at in starts]
         return np.concatenate([self.session.probabilities(batch) for batch in batches])

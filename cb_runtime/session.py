@@ -46,7 +46,7 @@ class Session:
             ContractError: A missing or unknown input, a wrong dtype or shape, different batch sizes, or a model
                 that does not answer with one row of logits per pair.
         """
-        batch = self._checked_batch(inputs)
+        batch = self.checked_batch(inputs)
         if batch == 0:
             return np.zeros((0, len(LABELS)), np.float32)
         logits = self._executor.run(inputs)
@@ -61,13 +61,18 @@ class Session:
         """Return label probabilities, float32 `(batch, 5)`; each row sums to 1. Takes and raises what `run` does."""
         return softmax(self.run(inputs))
 
-    def _checked_batch(self, inputs: Feeds) -> int:
+    def checked_batch(self, inputs: Feeds) -> int:
+        """Return the batch size of inputs that the model takes. Raises ContractError for what it does not take."""
+        if not isinstance(inputs, Mapping):
+            raise ContractError(f"Inputs must be a mapping of names to NumPy arrays, got {type(inputs).__name__}.")
         specs = self.metadata.inputs
         names = [spec.name for spec in specs]
         if set(names) != inputs.keys():
             raise ContractError(f"The model takes inputs {', '.join(names)}, got {', '.join(inputs) or 'none'}.")
         for spec in specs:
             array = inputs[spec.name]
+            if not isinstance(array, np.ndarray):
+                raise ContractError(f"Input '{spec.name}' must be a NumPy array, got {type(array).__name__}.")
             problem = spec.mismatch(array.dtype.name, array.shape)
             if problem:
                 raise ContractError(problem)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from cb_core.data.database import get_dataset_db
 from cb_core.tracking.experiment import Experiment
-from cb_core.tracking.queries import newest_experiment
 from cb_runtime.errors import InputError
 
 Warn = Callable[[str], None]
+History = Sequence[Mapping[str, Any]]
+"""Metrics of each epoch, in order."""
 
 
 class ExperimentRecorder:
@@ -52,13 +55,19 @@ class ExperimentRecorder:
         self.update(status=status, message=message, finished_at=datetime.now(UTC), **fields)
 
 
-def start_experiment(dataset: str, warn: Warn, *, resume: bool = False, **fields: Any) -> ExperimentRecorder:  # noqa: ANN401
-    """Write the row of a run that starts now; with `resume`, the newest row of that name goes on.
+def start_experiment(dataset: str, warn: Warn, *, resume: History | None = None, **fields: Any) -> ExperimentRecorder:  # noqa: ANN401
+    """Write the row of a run that starts now, or goes on.
+
+    Args:
+        dataset: SQLite file or URL.
+        warn: Called with one sentence when the row cannot be updated later.
+        resume: What a resumed run has done so far, as in the column `history`; its row goes on, if it has one.
+        fields: One keyword per column.
 
     Raises InputError when the dataset cannot be written: a run that cannot be recorded does not start.
     """
     with next(get_dataset_db(dataset)) as db:
-        row = newest_experiment(db, fields["name"]) if resume else None
+        row = None if resume is None else _row_to_go_on(db, fields["name"], list(resume))
         if row is None:
             row = Experiment()
             db.add(row)
@@ -67,6 +76,18 @@ def start_experiment(dataset: str, warn: Warn, *, resume: bool = False, **fields
             setattr(row, name, value)
         db.commit()
         return ExperimentRecorder(dataset, row.id, warn)
+
+
+def _row_to_go_on(db: Session, name: str, history: list[Mapping[str, Any]]) -> Experiment | None:
+    # Another run may bear the same name, and its record must stay. So the row must tell the beginning of this history
+    # (a kill between checkpoint and row leaves the row behind), which for one that did no epoch is any unfinished row.
+    rows = db.scalars(select(Experiment).where(Experiment.name == name).order_by(Experiment.id))
+    own = [row for row in rows if row.history == history[: len(row.history)] and (row.history or _is_open(row))]
+    return max(own, key=lambda row: (len(row.history), row.id), default=None)
+
+
+def _is_open(row: Experiment) -> bool:
+    return row.epochs_done == 0 and row.status != "finished"
 
 
 def code_commit() -> str | None:

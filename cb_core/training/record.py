@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cb_core.training.golden import make_golden_samples
 from cb_core.training.loop import Trainer
 from cb_core.training.state import RunState, training_state
 from cb_runtime.contract import ModelMetadata
+from cb_runtime.files import atomic_path
 from cb_runtime.golden import GoldenSamples, golden_path
 
 BEST, LAST = "best.pt", "last.pt"
@@ -23,6 +25,15 @@ BEST, LAST = "best.pt", "last.pt"
 
 METRICS_IN_METADATA = ("val_loss", "val_f1", "val_accuracy", "val_f1_by_label", "val_support")
 """Metrics that travel with the model."""
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove what killed runs were writing in their folder, which has one writer only: files of `atomic_path`."""
+    finals = [folder / BEST, folder / LAST, golden_path(folder / BEST)]
+    names = "|".join(rf"{re.escape(file.stem)}(\.cb-tmp-\w+)+{re.escape(file.suffix)}" for file in finals)
+    for file in folder.glob(".*"):
+        if re.fullmatch(rf"\.+({names})", file.name):
+            file.unlink()
 
 
 class RunRecord:
@@ -37,6 +48,7 @@ class RunRecord:
         recorder: ExperimentRecorder,
     ) -> None:
         self.folder = folder
+        _remove_left_over(folder)
         self._metadata = metadata
         self._splits = splits
         self._hyperparameters = hyperparameters
@@ -68,11 +80,16 @@ class RunRecord:
             self._sinks.log(state.epoch, entry)
 
     def _save_best(self, content: dict[str, Any], trainer: Trainer) -> None:
-        golden = golden_path(self.folder / BEST)
-        # Golden samples of other weights would fail every parity check: better none than those.
-        golden.unlink(missing_ok=True)
-        save_checkpoint(self.folder / BEST, **content)
-        self._golden(trainer.architecture, trainer).save(golden)
+        best = self.folder / BEST
+        golden = golden_path(best)
+        # Leaving the block gives the checkpoint its name first, then the golden samples theirs.
+        with atomic_path(golden) as new_golden, atomic_path(best) as new_best:
+            save_checkpoint(new_best, **content)
+            self._golden(trainer.architecture, trainer).save(new_golden)
+            # Both are whole and on the disk; a full one has left the old pair as it was. A kill from here on leaves
+            # best.pt, old or new, without golden samples, which export tells and --resume mends; never with those of
+            # other weights, which would fail every parity check.
+            golden.unlink(missing_ok=True)
 
     def complete_golden_samples(self, trainer: Trainer) -> None:
         """Make the golden samples of `best.pt` when a kill came between the two files."""

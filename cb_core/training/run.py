@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +30,7 @@ from cb_core.training.sampling import derived_seed
 from cb_core.training.state import RunState, check_same_conditions, restore, run_state
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import UsageError
+from cb_runtime.interruption import sigterm_as_interrupt
 from cb_runtime.progress import Progress, no_progress
 
 Warn = Callable[[str], None]
@@ -66,7 +63,7 @@ def train(
         ModelError: An unknown architecture, a damaged checkpoint, or a loss that is no longer a number.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the row says `interrupted`.
     """
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         run = _prepare(config, warn)
         try:
             message = _epochs(run, progress, on_epoch)
@@ -115,8 +112,9 @@ def _prepare(config: RunConfig, warn: Warn) -> _Run:
     if checkpoint is not None:
         check_same_conditions(checkpoint, accelerator.mixed_precision, metadata.dataset_digest)
         state = run_state(checkpoint)
-    record = _start_record(config, settings, metadata, splits, warn) if accelerator.is_main_process else None
-    return _Run(config, settings, accelerator, splits, choice, metadata, checkpoint, state, record, warn, started)
+    run = _Run(config, settings, accelerator, splits, choice, metadata, checkpoint, state, None, warn, started)
+    run.record = _start_record(run) if accelerator.is_main_process else None
+    return run
 
 
 def _stopped_run(config: RunConfig, warn: Warn) -> Checkpoint | None:
@@ -141,22 +139,22 @@ def _settings(config: RunConfig, checkpoint: Checkpoint | None) -> Hyperparamete
     return hyperparameters_on_resume(checkpoint.training_state["hyperparameters"], config.hyperparameters)
 
 
-def _start_record(
-    config: RunConfig, settings: Hyperparameters, metadata: ModelMetadata, splits: Splits, warn: Warn
-) -> RunRecord:
+def _start_record(run: _Run) -> RunRecord:
+    metadata, settings = run.metadata, run.settings
     recorder = start_experiment(
-        config.dataset,
-        warn,
-        resume=config.resume,
-        name=config.name,
+        run.config.dataset,
+        run.warn,
+        resume=run.state.history if run.config.resume else None,
+        name=run.config.name,
         architecture_name=metadata.architecture_name,
         model_config=dict(metadata.model_config),
         hyperparameters=settings.to_dict(),
         fontclip_model_version=metadata.fontclip_model_version,
         git_commit=metadata.git_commit,
         dataset_digest=metadata.dataset_digest,
+        **run.state.to_columns(),
     )
-    return RunRecord(config.folder, metadata, splits, settings.to_dict(), recorder)
+    return RunRecord(run.config.folder, metadata, run.splits, settings.to_dict(), recorder)
 
 
 def _epochs(run: _Run, progress: Progress, on_epoch: Callable[[EpochReport], None]) -> str:
@@ -257,20 +255,3 @@ def _result(run: _Run, message: str) -> TrainingResult:
         device=str(run.accelerator.device),
         precision=run.accelerator.mixed_precision,
     )
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, which schedulers send before they kill, like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

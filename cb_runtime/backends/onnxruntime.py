@@ -55,10 +55,14 @@ def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
     Raises:
         ModelError: The file cannot be run here as asked.
         ContractError: It was not exported by cb, or its graph does not fit its metadata.
-        UsageError: An unknown device, or two ONNX Runtime packages installed.
+        UsageError: An unknown device, threads for a GPU, or two ONNX Runtime packages installed.
         MissingPackageError: ONNX Runtime is not installed.
     """
     device = device_from_text(options.device)
+    if device.kind == "cuda" and options.threads is not None:
+        raise UsageError(
+            f"--threads is for the CPU: nothing runs there on {device}. Leave it out, or use --device cpu."
+        )
     ort = require("onnxruntime")
     _refuse_two_distributions()
     if device.kind == "auto":
@@ -89,7 +93,8 @@ def _open_auto(ort: ModuleType, path: Path, threads: int | None) -> OrtExecutor:
     if CUDA not in ort.get_available_providers():
         return _open_cpu(ort, path, threads, "this onnxruntime has no CUDA provider")
     try:
-        return _open_cuda(ort, path, Device("cuda"), "onnxruntime can use the GPU")
+        unused = "" if threads is None else "; --threads is for the CPU and has no effect there"
+        return _open_cuda(ort, path, Device("cuda"), f"onnxruntime can use the GPU{unused}")
     except ContractError:
         raise
     except CbError as error:
@@ -167,7 +172,10 @@ def _metadata(session: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (ONNX
             f"{path} has no '{METADATA_KEY}' in its metadata, so its preprocessing is unknown: it was not exported by "
             f"cb. {_EXPORT_AGAIN}"
         )
-    metadata = metadata_from_json(text)
+    try:
+        metadata = metadata_from_json(text)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
     _check_graph(session, metadata, path)
     return metadata
 

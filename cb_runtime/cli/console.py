@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -19,10 +19,11 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from cb_runtime.errors import CbError, error_to_dict
+from cb_runtime.interruption import sigterm_as_interrupt
 from cb_runtime.progress import Progress, no_progress
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells use it: 128 + SIGINT."""
+"""Exit code after Ctrl-C or SIGTERM, as shells use it: 128 + SIGINT."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +50,25 @@ class Report:
         """Print the command's one JSON document on stdout; nothing without `--json`."""
         if self.json:
             click.echo(json.dumps(document, indent=2, default=str))
+
+    def finish(self, document: dict[str, Any], error: CbError | None = None) -> None:
+        """Print the command's document and, when there is an error, add it and end with its exit code."""
+        if error is None:
+            self.result(document)
+        else:
+            self._fail(document | error_to_dict(error), str(error), error.exit_code)
+
+    def interrupted(self) -> NoReturn:
+        """End the command after Ctrl-C."""
+        message = "Interrupted. What was done is kept."
+        document = {"error": {"type": "Interrupted", "message": message, "exit_code": INTERRUPTED}}
+        self._fail(document, message, INTERRUPTED)
+
+    def _fail(self, document: dict[str, Any], message: str, exit_code: int) -> NoReturn:
+        self.result(document)
+        if not self.json:
+            click.echo(f"Error: {message}", err=True)
+        sys.exit(exit_code)
 
     @contextmanager
     def progress(self, unit: str = "") -> Iterator[Progress]:
@@ -121,20 +141,12 @@ class ReportingCommand(click.Command):
         report = Report(json=ctx.params.pop("as_json"), quiet=ctx.params.pop("quiet"))
         ctx.params["report"] = report
         try:
-            return super().invoke(ctx)
+            with sigterm_as_interrupt():
+                return super().invoke(ctx)
         except CbError as error:
-            _fail(report, error_to_dict(error), str(error), error.exit_code)
+            report.finish({}, error)
         except KeyboardInterrupt:
-            message = "Interrupted. What was done is kept."
-            document = {"error": {"type": "Interrupted", "message": message, "exit_code": INTERRUPTED}}
-            _fail(report, document, message, INTERRUPTED)
-
-
-def _fail(report: Report, document: dict[str, Any], message: str, exit_code: int) -> None:
-    report.result(document)
-    if not report.json:
-        click.echo(f"Error: {message}", err=True)
-    sys.exit(exit_code)
+            report.interrupted()
 
 
 def reporting(*args: Any, **kwargs: Any) -> Callable[[F], click.Command]:  # noqa: ANN401  (passed on to click)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
-from cb_runtime.errors import UsageError, error_to_dict
+from cb_runtime.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
+    from cb_runtime.errors import CbError
     from cb_runtime.inference import InferSettings, VideoOutcome
 
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
 @click.option("--resume", is_flag=True, help="Leave out videos whose outputs were made by the same settings.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace files that cb infer did not write, or that were changed since."
+)
 @click.option("--fail-on-empty", is_flag=True, help="Exit with code 5 when a video has no captions.")
 def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Find the captions of videos and write DIR/<video's stem>.<format>.
@@ -55,16 +59,18 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         plugins=options["plugins"],
     )
     outcomes: list[VideoOutcome] = []
-    with report.progress("frames") as progress:
-        for outcome in infer_videos(predictor, options["videos"], settings, progress):
-            outcomes.append(outcome)
-            _print_outcome(report, outcome)
-    ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
-    _print_end(report, predictor.model, outcomes, error_to_dict(ending) if ending else {})
-    if ending:
-        if not report.json:
-            click.echo(f"Error: {ending}", err=True)
-        raise SystemExit(ending.exit_code)
+    ending: CbError | None
+    try:
+        with report.progress("frames") as progress:
+            for outcome in infer_videos(predictor, options["videos"], settings, progress):
+                outcomes.append(outcome)
+                _print_outcome(report, outcome)
+        ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
+    except StorageError as error:
+        ending = error  # no further video can be written, but those before are told
+    model = predictor.model
+    report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")
+    report.finish({"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}, ending)
 
 
 def _settings(options: dict[str, Any]) -> InferSettings:
@@ -80,7 +86,15 @@ def _settings(options: dict[str, Any]) -> InferSettings:
     if options["region"] is not None and options["layout"] is not None:
         raise UsageError("Give either --region or --layout, not both.")
     decode = DecodeOptions(options["min_frames"], options["change_penalty"])
-    return InferSettings(options["output"], formats, options["region"], options["layout"], decode, options["resume"])
+    return InferSettings(
+        options["output"],
+        formats,
+        options["region"],
+        options["layout"],
+        decode,
+        resume=options["resume"],
+        overwrite=options["overwrite"],
+    )
 
 
 def _print_outcome(report: Report, outcome: VideoOutcome) -> None:
@@ -93,8 +107,3 @@ def _print_outcome(report: Report, outcome: VideoOutcome) -> None:
     speed = "already done" if outcome.resumed else f"{rate} frames/s" if rate else "nothing scored"
     places = ", ".join(map(str, outcome.outputs.values()))
     report.print(f"{outcome.video.name}: {outcome.captions} captions -> {places} ({speed})")
-
-
-def _print_end(report: Report, model: dict[str, Any], outcomes: list[VideoOutcome], error: dict[str, Any]) -> None:
-    report.result({"model": model, "videos": [outcome.to_dict() for outcome in outcomes], **error})
-    report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")

@@ -38,17 +38,12 @@ def verify(report: Report, artifact: Path, golden: Path | None, batches: str, **
         outcome = verify_session(session, load_golden_samples(samples), sizes, progress=progress)
     ran = session.describe()
     document = {"artifact": str(artifact), "golden": str(samples), "session": ran, "parity": outcome.to_dict()}
+    report.print(str(outcome))
+    report.print(f"Ran {artifact.name} with {ran['backend']} on {ran['device']} ({ran['reason']}).")
     failure = ParityError(
         f"{artifact} does not decide as PyTorch did on {samples}. Export it again, or use another device."
     )
-    error = {} if outcome else {"error": {"type": "ParityError", "message": str(failure), "exit_code": 7}}
-    report.result(document | error)
-    report.print(str(outcome))
-    report.print(f"Ran {artifact.name} with {ran['backend']} on {ran['device']} ({ran['reason']}).")
-    if not outcome:
-        if not report.json:
-            click.echo(f"Error: {failure}", err=True)
-        raise SystemExit(ParityError.exit_code)
+    report.finish(document, None if outcome else failure)
 
 
 def _batch_sizes(text: str) -> list[int]:

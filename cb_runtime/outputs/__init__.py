@@ -14,7 +14,7 @@ from cb_runtime.outputs import ass, csv, json, srt, video_db, vtt
 from cb_runtime.outputs.json import read_spans_json
 from cb_runtime.results import CaptionTrack
 
-__all__ = ["FORMATS", "OutputFormat", "formats", "read_spans_json", "suffix_of", "write_track"]
+__all__ = ["FORMATS", "OutputFormat", "formats", "read_spans_json", "replaces", "suffix_of", "write_track"]
 
 
 class OutputFormat(Protocol):
@@ -49,12 +49,18 @@ def suffix_of(format: str) -> str:
     return _format(format).SUFFIX
 
 
+def replaces(format: str) -> bool:
+    """Tell whether writing a format replaces the file that is there; `video_db` adds to it instead."""
+    return _format(format) is not FORMATS["video_db"]
+
+
 def write_track(track: CaptionTrack, path: str | Path, format: str) -> None:
     """Write the captions of one video in a format, whole or not at all.
 
     Raises:
         UsageError: Unknown format.
-        InputError: The disk is full, the place cannot be written, or the video is gone (`video_db` reads it again).
+        StorageError: The disk is full, or the place cannot be written.
+        InputError: The video is gone (`video_db` reads it again), or the database at `path` is another video's.
     """
     _format(format).write(track, Path(path))
 

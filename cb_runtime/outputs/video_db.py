@@ -34,6 +34,16 @@ def write(track: CaptionTrack, path: Path) -> None:
         _append(track, temporary)
 
 
+def check_destination(video: Path, path: Path) -> None:
+    """Raise InputError when `path` exists and is something else than a database of this video."""
+    from cb_runtime.video import open_source
+    from cb_runtime.video.database import VideoDatabase
+
+    if path.exists() and not path.samefile(video):
+        with closing(open_source(video)) as source, closing(VideoDatabase(path)) as stored:
+            _check_same_video(source.info, stored)
+
+
 def _copy_frames(track: CaptionTrack, path: Path) -> None:
     from cb_runtime.video import open_source
     from cb_runtime.video.database import VideoDatabase, copy_video_database, write_video_database

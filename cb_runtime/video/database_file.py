@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from cb_runtime.errors import InputError
+from cb_runtime.errors import InputError, StorageError
 from cb_runtime.layout import CaptionLayout, layout_from_dict
 
 APPLICATION_ID = 0x63625644
@@ -78,18 +78,20 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise InputError(_explanation(path, error)) from error
+        raise _error(path, error) from error
 
 
-def _explanation(path: Path, error: sqlite3.DatabaseError) -> str:
+def _error(path: Path, error: sqlite3.DatabaseError) -> InputError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code == sqlite3.SQLITE_FULL:
-        return f"The disk is full: {path} was not changed. Free some space and run the command again."
+        return StorageError(f"The disk is full: {path} was not changed. Free some space and run the command again.")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"{path} cannot be opened or written ({error}). Check its permissions, or choose another place."
+        return InputError(
+            f"{path} cannot be opened or written ({error}). Check its permissions, or choose another place."
+        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"{path} is being written by another program. Wait for it and run the command again."
-    return f"{path} is not a video database, or is damaged ({error}). Write it again from the video."
+        return InputError(f"{path} is being written by another program. Wait for it and run the command again.")
+    return InputError(f"{path} is not a video database, or is damaged ({error}). Write it again from the video.")
 
 
 def read_values(connection: sqlite3.Connection) -> dict[str, Any]:

@@ -17,7 +17,7 @@ What is done with the less usual kinds of video:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -151,8 +151,12 @@ class VideoFile:
 
     def _last_packet_pts(self) -> int:
         # Some containers state no length: their packets are read, without being decoded.
-        with self._opened() as (container, stream):
-            return max((packet.pts for packet in container.demux(stream) if packet.pts is not None), default=0)
+        last = 0
+        # What cannot be read is not sampled; reading the frames reports it. (`suppress`: FFmpeg's error ends the loop.)
+        with self._opened() as (container, stream), suppress(FFmpegError):
+            for packet in container.demux(stream):
+                last = max(last, packet.pts or 0)
+        return last
 
     def _frame(self, decoded: av.VideoFrame, report: DecodeReport, reader: RegionReader, index: int) -> Frame:
         assert decoded.pts is not None

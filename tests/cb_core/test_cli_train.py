@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -129,6 +130,20 @@ def test_a_missing_dataset_ends_with_exit_code_3(dataset):
 
 def test_an_unknown_architecture_ends_with_exit_code_4(dataset):
     assert run(dataset, "--architecture", "nonsense").exit_code == 4
+
+
+def test_a_full_disk_ends_with_exit_code_3_and_the_row_says_so(dataset, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    result = run(dataset)
+    assert result.exit_code == 3
+    assert "The disk is full" in result.stderr
+    assert "Free some space" in result.stderr
+    row = experiment(dataset)
+    assert row.status == "failed"
+    assert "The disk is full" in row.message
 
 
 def command(dataset, *options):

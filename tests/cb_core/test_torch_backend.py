@@ -67,6 +67,19 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback(checkpoint, monkeyp
         backend.open_artifact(checkpoint[0], OpenOptions("cuda:1"))
 
 
+def test_a_gpu_whose_memory_is_too_small_asks_for_a_smaller_batch(checkpoint, monkeypatch):
+    executor = backend.open_artifact(checkpoint[0], OpenOptions("cpu"))
+
+    def too_much(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ...")
+
+    monkeypatch.setattr(executor.model, "forward", too_much)
+    with pytest.raises(
+        ModelError, match=r"out of memory on cpu at batch 3: CUDA out of memory\. Use a smaller --batch"
+    ):
+        executor.run(feeds(3))
+
+
 def test_availability_names_torch_and_its_devices():
     assert backend.available().ok
     assert torch.__version__ in backend.available().detail

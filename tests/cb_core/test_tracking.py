@@ -131,12 +131,39 @@ def test_experiments_live_in_any_database_sqlalchemy_reaches():
         assert db.query(Experiment).one().history == []
 
 
-def test_resuming_goes_on_with_the_newest_row_of_that_name(filled):
-    again = start_experiment(str(filled), print, resume=True, name="b", architecture_name="two")
-    new = start_experiment(str(filled), print, name="b", architecture_name="two")
-    assert new.experiment_id != again.experiment_id
-    with next(get_dataset_db(filled)) as db:
-        assert db.get(Experiment, again.experiment_id).best_val_f1 == 0.9
+FIRST, SECOND, OTHER = ({"epoch": epoch, "train_loss": loss} for epoch, loss in ((1, 0.7), (2, 0.5), (1, 0.6)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "history", "expected"),
+    [
+        ([("running", [FIRST]), ("failed", [])], [FIRST, SECOND], 0),
+        ([("finished", [FIRST, SECOND]), ("finished", [OTHER])], [FIRST, SECOND], 0),
+        ([("finished", [FIRST]), ("running", [])], [FIRST], 0),
+        ([("running", [])], [FIRST], 0),
+        ([("interrupted", []), ("failed", [])], [], 1),
+        ([("finished", [OTHER])], [FIRST], None),
+        ([("finished", [FIRST])], [], None),
+        ([("interrupted", [FIRST])], [], None),
+        ([("finished", [])], [], None),
+    ],
+)
+def test_a_resumed_run_goes_on_with_its_own_row_and_never_with_another_runs(path, rows, history, expected):
+    with next(get_dataset_db(path)) as db:
+        made = [
+            Experiment(name="x", architecture_name="one", status=status, history=done, epochs_done=len(done))
+            for status, done in rows
+        ]
+        db.add_all(made)
+        db.commit()
+        ids = [row.id for row in made]
+    resumed = start_experiment(str(path), print, resume=history, name="x", architecture_name="one").experiment_id
+    assert (ids.index(resumed) if resumed in ids else None) == expected
+
+
+def test_a_new_run_gets_a_new_row_whatever_stands_under_its_name(filled):
+    first, second = (start_experiment(str(filled), print, name="b", architecture_name="two") for _ in range(2))
+    assert first.experiment_id != second.experiment_id
 
 
 def test_a_database_that_cannot_be_written_is_a_warning(filled, monkeypatch):

@@ -10,17 +10,17 @@ import torch
 from tiny_training import ARCHITECTURE, run_config, write_dataset
 from torch import nn
 
+from cb_core.backend import open_artifact
 from cb_core.checkpoint import load_checkpoint
 from cb_core.data import get_dataset_db
 from cb_core.registry import create_model, register_model
 from cb_core.tracking import Experiment
 from cb_core.training import train
 from cb_core.training.loop import Trainer
+from cb_runtime.backends import OpenOptions
 from cb_runtime.contract import LABELS
 from cb_runtime.errors import InputError, ModelError, UsageError
 from cb_runtime.golden import golden_path, load_golden_samples
-
-TIMES = ("seconds", "samples_per_second", "data_wait_share")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,6 @@ def dataset(whole_dataset, tmp_path):
 def experiment(dataset) -> Experiment:
     with next(get_dataset_db(dataset)) as db:
         return db.query(Experiment).order_by(Experiment.id.desc()).first()
-
-
-def losses(dataset) -> list[dict]:
-    """Everything of the history that is not a time."""
-    return [{key: entry[key] for key in entry if key not in TIMES} for entry in experiment(dataset).history]
 
 
 def first_loss(dataset, **changes) -> float:
@@ -90,9 +85,6 @@ def test_the_contract_says_what_the_model_was_trained_on(dataset):
 
 
 def test_golden_samples_are_real_pairs_of_every_class_with_the_best_models_logits(dataset):
-    from cb_core.backend import open_artifact
-    from cb_runtime.backends import OpenOptions
-
     best = train(run_config(dataset)).best_checkpoint
     golden = load_golden_samples(golden_path(best))
     assert set(golden.labels.tolist()) == set(range(len(LABELS)))
@@ -209,100 +201,6 @@ def test_pretrained_weights_are_used_and_their_absence_ends_the_run_with_its_rea
     with pytest.raises(OSError, match="asked for weights"):
         first_loss(dataset, model_config={"pretrained": True})
     assert experiment(dataset).status == "failed"
-
-
-def test_an_interrupted_run_resumes_to_the_same_losses_and_the_same_row(dataset, tmp_path):
-    settings = {"epochs": 4, "augment": True, "balance": "sampler"}
-    train(run_config(dataset, hyperparameters=settings))
-    expected, weights = losses(dataset), load_checkpoint(tmp_path / "run" / "last.pt").model_state_dict
-    shutil.rmtree(tmp_path / "run")
-
-    def stop(report):
-        if report.epoch == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(run_config(dataset, name="again", hyperparameters=settings), on_epoch=stop)
-    train(run_config(dataset, name="again", architecture_name=None, hyperparameters=settings, resume=True))
-    assert losses(dataset) == expected
-    assert experiment(dataset).status == "finished"
-    resumed = load_checkpoint(tmp_path / "run" / "last.pt").model_state_dict
-    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
-    with next(get_dataset_db(dataset)) as db:
-        assert db.query(Experiment).filter(Experiment.name == "again").count() == 1
-
-
-def test_more_epochs_may_be_asked_for_when_a_run_is_resumed(dataset):
-    train(run_config(dataset, hyperparameters={"epochs": 1}))
-    result = train(run_config(dataset, hyperparameters={"epochs": 2}, resume=True))
-    assert result.epochs_done == 2
-
-
-def test_resuming_a_finished_run_only_completes_its_golden_samples(dataset):
-    result = train(run_config(dataset))
-    golden = golden_path(result.best_checkpoint)
-    before = load_golden_samples(golden)
-    golden.unlink()
-    assert train(run_config(dataset, resume=True)).epochs_done == result.epochs_done
-    after = load_golden_samples(golden)
-    assert (after.labels == before.labels).all()
-    assert abs(after.logits - before.logits).max() < 1e-5
-
-
-def test_resume_with_nothing_to_resume_starts_and_says_so(dataset):
-    warnings = []
-    train(run_config(dataset, resume=True, hyperparameters={"epochs": 1}), warn=warnings.append)
-    assert any("training starts at the beginning" in text for text in warnings)
-
-
-def test_a_folder_with_a_run_is_not_overwritten(dataset):
-    train(run_config(dataset, hyperparameters={"epochs": 1}))
-    with pytest.raises(UsageError, match=r"holds a run already\. Continue it with --resume"):
-        train(run_config(dataset))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"hyperparameters": {"seed": 5}}, "seed 0 -> 5"),
-        ({"architecture_name": "compact_aligned_resnet"}, "architecture_name 'tiny_for_tests'"),
-        ({"model_config": {"width": 4}}, "width 16 -> 4"),
-        ({"ocr_viz_variant": "centers"}, "ocr_viz_variant 'boundaries' -> 'centers'"),
-        ({"use_font_embedding": True}, "use_font_embedding False -> True"),
-    ],
-)
-def test_resume_refuses_what_would_make_it_another_run(dataset, change, message):
-    train(run_config(dataset, hyperparameters={"epochs": 1}))
-    with pytest.raises(UsageError, match=message):
-        train(run_config(dataset, resume=True, **change))
-
-
-def test_resume_refuses_a_changed_dataset(dataset):
-    train(run_config(dataset))
-    with next(get_dataset_db(dataset)) as db:
-        from cb_core.data.schema import Video
-
-        db.query(Video).first().content_digest = "f" * 64
-        db.commit()
-    with pytest.raises(UsageError, match="the dataset has changed"):
-        train(run_config(dataset, resume=True))
-
-
-def test_resume_refuses_other_arithmetic(dataset, monkeypatch):
-    from cb_core.training import accelerator
-
-    train(run_config(dataset, hyperparameters={"epochs": 1, "precision": "auto"}))
-    now = "no" if accelerator.cpu_has_bf16() else "bf16"
-    monkeypatch.setattr(accelerator, "cpu_has_bf16", lambda: now == "bf16")
-    with pytest.raises(UsageError, match=f"here it would compute in {now}"):
-        train(run_config(dataset, resume=True, hyperparameters={"precision": "auto"}))
-
-
-def test_resume_refuses_a_checkpoint_without_training_state(dataset):
-    result = train(run_config(dataset))
-    shutil.copy(result.best_checkpoint, result.last_checkpoint)
-    with pytest.raises(ModelError, match=r"no training state.*Resume from last\.pt"):
-        train(run_config(dataset, resume=True))
 
 
 def test_an_architecture_must_be_named(dataset):

@@ -83,12 +83,12 @@ def test_an_onnx_file_without_our_metadata_is_refused(tmp_path):
 
 def test_an_onnx_file_of_an_unknown_schema_is_refused_with_what_to_do(tmp_path):
     plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
-    with pytest.raises(ContractError, match=r"schema 99.*Install"):
+    with pytest.raises(ContractError, match=r"m\.onnx: .*schema 99.*Install"):
         open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain))
 
 
 def test_an_onnx_file_with_broken_metadata_is_refused(tmp_path):
-    with pytest.raises(ContractError, match="not JSON"):
+    with pytest.raises(ContractError, match=r"m\.onnx: .*not JSON"):
         open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"))
 
 
@@ -209,3 +209,20 @@ def test_auto_does_not_hide_a_foreign_model(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime())
     with pytest.raises(CbError, match="not exported by"):
         open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False))
+
+
+def test_threads_for_a_gpu_are_refused_because_they_would_have_no_effect(tmp_path):
+    with pytest.raises(UsageError, match="--threads is for the CPU"):
+        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda:1", threads=2)
+
+
+def test_auto_says_when_the_gpu_leaves_threads_without_effect(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime())
+    session = open_session(tiny_model(tmp_path / "m.onnx"), threads=2)
+    assert session.device == "cuda:0"
+    assert "--threads is for the CPU and has no effect" in session.describe()["reason"]
+
+
+def test_auto_on_the_cpu_uses_the_threads_asked_for(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime(fails=True))
+    assert open_session(tiny_model(tmp_path / "m.onnx"), threads=2).describe()["threads"] == 2

@@ -1,6 +1,11 @@
 """What all commands share: one JSON document, exit codes, quiet, progress."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 
 import click
 import pytest
@@ -9,6 +14,7 @@ from click.testing import CliRunner
 from cb_runtime.cli import main
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import ParityError
+from cb_runtime.interruption import sigterm_as_interrupt
 
 
 @reporting("try")
@@ -68,6 +74,90 @@ def test_wrong_usage_without_json_is_clicks_message():
 
 def test_an_interruption_ends_with_130():
     assert run("--raise", "stop").exit_code == 130
+
+
+WAITING = """
+import sys, time
+from cb_runtime.cli.console import reporting
+
+@reporting("wait")
+def wait(report):
+    try:
+        print("ready", file=sys.stderr, flush=True)
+        time.sleep(60)
+    finally:
+        print("tidied up", file=sys.stderr, flush=True)
+
+wait()
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_ends_a_command_like_ctrl_c_with_130_and_time_to_tidy_up(stop):
+    command = [sys.executable, "-c", WAITING, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(stop)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "tidied up\n"
+    assert json.loads(out)["error"]["message"] == "Interrupted. What was done is kept."
+
+
+def test_the_former_handler_of_sigterm_comes_back():
+    def mine(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_in_another_thread_leaves_signals_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with sigterm_as_interrupt():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+FORKING = """
+import os, signal, time
+from cb_runtime.interruption import sigterm_as_interrupt
+
+with sigterm_as_interrupt():
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, b"ready")
+        time.sleep(60)
+        os._exit(1)
+    os.read(reader, 5)  # Python drops signals that reach a process while it is being forked
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_ends_at_sigterm_as_usual():
+    result = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_document_that_ends_with_an_error_has_both_and_the_exit_code(capsys):
+    with pytest.raises(SystemExit) as ended:
+        Report(json=True).finish({"done": 1}, ParityError("no match"))
+    document = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, document["done"], document["error"]["type"]) == (7, 1, "ParityError")
 
 
 def test_a_bug_of_ours_keeps_its_traceback():

@@ -2,11 +2,12 @@
 
 import errno
 import os
+import time
 
 import pytest
 
-from cb_runtime.errors import InputError
-from cb_runtime.files import atomic_path, sha256_of_file
+from cb_runtime.errors import StorageError
+from cb_runtime.files import atomic_path, check_writable, sha256_of_file
 
 
 def write(path, text):
@@ -42,15 +43,79 @@ def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path):
 
 def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
     write(tmp_path / "a.txt", "old")
-    with pytest.raises(InputError, match=r"disk is full.*a\.txt"), atomic_path(tmp_path / "a.txt"):
+    with pytest.raises(StorageError, match=r"disk is full.*a\.txt"), atomic_path(tmp_path / "a.txt"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
+def test_a_full_disk_below_a_temporary_name_is_told_by_the_final_name(tmp_path):
+    with (
+        pytest.raises(StorageError) as caught,
+        atomic_path(tmp_path / "a.txt") as outer,
+        atomic_path(outer),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(tmp_path / "a.txt was not written") in str(caught.value)
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write(tmp_path / "file" / "below" / "a.txt", "x")
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(StorageError, match=r"a\.txt cannot be written"):
+        write(tmp_path / "a.txt", "x")
+
+
+def test_a_folder_that_can_be_written_is_made_and_stays_empty(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="file cannot be written"):
+        check_writable(tmp_path / "file")
+
+
+def left_behind(path, hours=0.0):
+    """Return the temporary file of a writer that was killed `hours` ago."""
+    with atomic_path(path) as temporary:
+        name = temporary.name
+        temporary.write_text("half")
+    left = path.with_name(name)
+    left.write_text("half")
+    os.utime(left, (time.time() - hours * 3600,) * 2)
+    return left
+
+
+def test_what_a_killed_writer_left_behind_is_removed_by_the_next(tmp_path):
+    left = left_behind(tmp_path / "a.txt")
+    nested = left_behind(left, hours=2)
+    os.utime(left, (0, 0))
+    write(tmp_path / "a.txt", "whole")
+    assert not left.exists()
+    assert not nested.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_temporary_file_that_may_still_be_written_stays(tmp_path):
+    young = left_behind(tmp_path / "a.txt")
+    write(tmp_path / "a.txt", "other")
+    assert young.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".a.subtitle.txt", ".a.12345678.txt", "a.cb-tmp-12345678.txt", ".b.cb-tmp-12345678.txt"]
+)
+def test_old_files_that_are_not_left_behind_by_this_name_stay(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    os.utime(tmp_path / name, (0, 0))
+    write(tmp_path / "a.txt", "x")
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_another_system_error_is_passed_on_as_it_is(tmp_path):

@@ -179,6 +179,20 @@ def test_misshapen_pairs_are_refused(model):
         BoundaryPredictor(model).predict_pairs({})
 
 
+@pytest.mark.parametrize("value", [[[0.0] * 6], np.array(0, np.float32), None, np.zeros((2, 6), np.float32)])
+def test_pairs_that_are_no_arrays_of_one_length_are_refused(model, value):
+    pictures = np.zeros((1, 48, 480, 3), np.uint8)
+    inputs = dict.fromkeys(("ocr_viz", "frame1", "frame2"), pictures)
+    inputs |= {"spatial_features": value, "font_embedding": np.zeros((1, 512), np.float32)}
+    with pytest.raises(ContractError):
+        BoundaryPredictor(model).predict_pairs(inputs)
+
+
+def test_pairs_without_names_are_refused(model):
+    with pytest.raises(ContractError, match="mapping"):
+        BoundaryPredictor(model).predict_pairs([np.zeros(1)])
+
+
 def test_a_missing_video_is_an_input_error(model, tmp_path):
     with pytest.raises(InputError):
         BoundaryPredictor(model).predict_video(tmp_path / "gone.mp4", region=REGION_TEXT)

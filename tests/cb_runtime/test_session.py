@@ -90,11 +90,20 @@ def test_an_empty_batch_gives_an_empty_answer(session):
         ("font_embedding", np.zeros((1, 512)), "'font_embedding' must be float32 .*, got float64"),
         ("ocr_viz", np.zeros((2, 48, 480, 3), np.uint8), "one batch size"),
         ("picture", np.zeros(1), "takes inputs ocr_viz, frame1"),
+        ("spatial_features", [[0.0] * 6], "'spatial_features' must be a NumPy array, got list"),
+        ("spatial_features", None, "must be a NumPy array, got NoneType"),
+        ("spatial_features", np.float32(0), "must be a NumPy array, got float32"),
+        ("spatial_features", np.array(0, np.float32), r"must be float32 \(batch, 6\), got float32 \(\)"),
     ],
 )
 def test_wrong_inputs_are_refused_with_what_was_expected(session, name, value, says):
     with pytest.raises(ContractError, match=says):
         session.run({**pair_inputs(20, 20), name: value})
+
+
+def test_inputs_without_names_are_refused(session):
+    with pytest.raises(ContractError, match="mapping of names to NumPy arrays, got list"):
+        session.run(list(pair_inputs(20, 20).values()))
 
 
 def test_a_missing_input_is_named(session):

@@ -1,4 +1,5 @@
 import socket
+from contextlib import contextmanager
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -272,6 +273,35 @@ class TestDamage:
         assert list(decoding.decoded_frames(SimpleNamespace(demux=demux), stream, report)) == []
         assert report.truncated
         assert report.errors == decoding.GIVE_UP_AFTER
+
+    def test_samples_are_taken_from_what_can_be_read_of_a_file_without_length(self, tmp_path, monkeypatch):
+        video = VideoFile(make_video(tmp_path / "v.mkv", container_options={"live": "1"}, b_frames=0))
+        opened = video._opened
+
+        class CutOff:
+            def __init__(self, container):
+                self.container, self.packets = container, 0
+
+            def __getattr__(self, name):
+                return getattr(self.container, name)
+
+            def demux(self, stream):
+                for packet in self.container.demux(stream):
+                    self.packets += 1
+                    if self.packets > 10:
+                        raise InvalidDataError(1, "cut off")
+                    yield packet
+
+        @contextmanager
+        def cut_off_after_ten_packets():
+            with opened() as (container, stream):
+                yield CutOff(container), stream
+
+        monkeypatch.setattr(video, "_opened", cut_off_after_ten_packets)
+        samples = [sample.pts for sample in video.sample(3)]
+        assert samples == sorted(set(samples))
+        assert samples
+        assert samples[-1] <= 9 * 40
 
     def test_metadata_in_a_broken_encoding_is_no_obstacle(self, tmp_path):
         path = make_video(tmp_path / "v.mkv")
