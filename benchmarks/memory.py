@@ -94,7 +94,13 @@ def main() -> None:
             rows.append({"minutes": minutes, **measure(video, arguments.checkpoint, folder / "out")})
             print(f"{minutes:3d} min 720p: peak {rows[-1]['peak_mib']} MiB, {rows[-1]['seconds']} s", flush=True)
     if arguments.output:
-        document = {"command": " ".join(sys.argv), "machine": platform.processor() or platform.machine(), "rows": rows}
+        minutes = " ".join(map(str, arguments.minutes))
+        document = {
+            "command": f"python benchmarks/memory.py --checkpoint {arguments.checkpoint.name} --minutes {minutes}",
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "rows": rows,
+        }
         arguments.output.write_text(json.dumps(document, indent=2) + "\n")
 
 

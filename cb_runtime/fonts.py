@@ -1,8 +1,8 @@
 """Encoders of caption style, for models that were trained with font embeddings.
 
-The leaf holds none itself: encoders are named by entry points in the group `cb.font_encoders`; `cb_core` offers one that
-runs CLIP's image tower where PyTorch is installed. Services without PyTorch compute the vector themselves and give it to
-`BoundaryPredictor.predict_video(font_embedding=...)`.
+The leaf holds none itself: encoders are named by entry points in the group `cb.font_encoders`; `cb_core` offers one
+that runs CLIP's image tower where PyTorch is installed. Services without PyTorch compute the vector themselves and give
+it to `BoundaryPredictor.predict_video(font_embedding=...)`.
 """
 
 from __future__ import annotations

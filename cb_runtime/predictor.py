@@ -19,6 +19,7 @@ from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.files import sha256_of_file
+from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress, no_progress
@@ -56,6 +57,7 @@ class BoundaryPredictor:
         threads: CPU threads for arithmetic; None lets the engine choose.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
+        font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
 
     Raises what `open_session` raises, and UsageError for a batch size below 1.
     """
@@ -68,12 +70,16 @@ class BoundaryPredictor:
         threads: int | None = None,
         batch_size: int | None = None,
         plugins: Sequence[str | Path] = (),
+        font_encoder: FontEncoder | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = Path(path)
         self.session = open_session(path, device=device, threads=threads, plugins=plugins)
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
+        self._font_encoder = font_encoder
+        if font_encoder is not None:
+            self._check_font_model(font_encoder.version)
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -116,7 +122,7 @@ class BoundaryPredictor:
             layout_file: A JSON layout; not together with `region`.
             min_frames: See `DecodeOptions`.
             change_penalty: See `DecodeOptions`.
-            font_embedding: The video's caption style; required by models trained with one, refused by all others.
+            font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
             progress: Told about every batch of frames.
 
@@ -130,12 +136,16 @@ class BoundaryPredictor:
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
         options = DecodeOptions(min_frames, change_penalty)
-        font = self._font(font_embedding)
+        if font_embedding is not None:
+            self._check_font_model(font_embedding.font_model)
+        elif self._font_encoder is None:
+            self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
         with closing(open_source(path)) as source:
             layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
             if layout is None:
                 return CaptionTrack(source.info, (), None, source.report.partial, (NO_TEXT,), self.model, {"frames": 0})
+            font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
             return self._track(source, layout, inputs, options, progress)
 
@@ -181,19 +191,23 @@ class BoundaryPredictor:
             "frames_per_second": round(frames / max(seconds, 1e-9), 1),
         }
 
-    def _font(self, given: FontEmbedding | None) -> NDArray[np.float32] | None:
-        wanted = self.metadata.fontclip_model_version
-        if not self.metadata.use_font_embedding:
-            if given is not None:
-                raise ContractError(f"{self.path.name} uses no font embedding. Leave font_embedding out.")
-            return None
-        if given is None or given.font_model != wanted:
-            found = "none" if given is None else f"one of '{given.font_model}'"
+    def _check_font_model(self, found: str | None) -> None:
+        wanted = self.metadata.fontclip_model_version if self.metadata.use_font_embedding else None
+        if wanted is None and found is not None:
+            raise ContractError(f"{self.path.name} uses no font embedding. Leave the font model or embedding out.")
+        if wanted != found:
             raise ContractError(
-                f"{self.path.name} was trained with font embeddings of '{wanted}' and was given {found}. Give "
-                "predict_video(font_embedding=...) the video's embedding by that encoder, or train without."
+                f"{self.path.name} was trained with font embeddings of '{wanted}' and was given "
+                f"{'none' if found is None else repr(found)}. Give the same encoder's weights (--font-model), or "
+                "predict_video(font_embedding=...) the video's embedding by it, or train without."
             )
-        return given.values
+
+    def _font(
+        self, given: FontEmbedding | None, source: FrameSource, layout: CaptionLayout
+    ) -> NDArray[np.float32] | None:
+        if given is not None:
+            return given.values
+        return None if self._font_encoder is None else self._font_encoder.embedding_of(source, layout)
 
     def _ocr_shift(self, layout: CaptionLayout) -> Iterator[str]:
         trained = (self.metadata.ocr_engine, self.metadata.ocr_engine_version)

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
+@click.option(
+    "--font-model",
+    type=click.Path(path_type=Path),
+    help="Font encoder weights, for a model trained with font embeddings; needs PyTorch.",
+)
 @click.option("--resume", is_flag=True, help="Leave out videos whose outputs were made by the same settings.")
 @click.option(
     "--overwrite", is_flag=True, help="Replace files that cb infer did not write, or that were changed since."
@@ -47,6 +52,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
 
     VIDEO_OR_DB is a video file, or a video database with its stored layout. One bad video does not stop the others.
     """
+    from cb_runtime.fonts import load_font_encoder
     from cb_runtime.inference import infer_videos, outcome_error
     from cb_runtime.predictor import BoundaryPredictor
 
@@ -57,6 +63,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         threads=options["threads"],
         batch_size=options["batch"],
         plugins=options["plugins"],
+        font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
     outcomes: list[VideoOutcome] = []
     ending: CbError | None
