@@ -22,12 +22,12 @@ EXTRA_OF_MODULE = {
     "alembic": "train",
     "open_clip": "train",
     "PIL": "train",
-    "matplotlib": "train",
     "onnx": "export",
     "onnxscript": "export",
     "wandb": "wandb",
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
+    "psycopg": "postgres",
 }
 """Which extra of `cb-toolkit` brings which module."""
 

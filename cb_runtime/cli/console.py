@@ -25,6 +25,9 @@ from cb_runtime.progress import Progress, no_progress
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells use it: 128 + SIGINT."""
 
+PIPE_WIDTH = 200
+"""Columns of tables that go to a file or a pipe, where nothing says how wide they may be."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,7 +37,8 @@ class Report:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:  # the names of the options
         self.json = json
         self.quiet = quiet
-        self._out = Console(highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        self._out = Console(highlight=False, soft_wrap=True, width=width)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def print(self, content: RenderableType = "") -> None:

@@ -71,7 +71,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         with report.progress("frames") as progress:
             for outcome in infer_videos(predictor, options["videos"], settings, progress):
                 outcomes.append(outcome)
-                _print_outcome(report, outcome)
+                _print_outcome(report, outcome, alone=len(options["videos"]) == 1)
         ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
     except StorageError as error:
         ending = error  # no further video can be written, but those before are told
@@ -104,11 +104,12 @@ def _settings(options: dict[str, Any]) -> InferSettings:
     )
 
 
-def _print_outcome(report: Report, outcome: VideoOutcome) -> None:
+def _print_outcome(report: Report, outcome: VideoOutcome, *, alone: bool) -> None:
     for message in outcome.messages:
         report.warn(f"{outcome.video.name}: {message}")
     if outcome.error:
-        report.warn(f"{outcome.video}: {outcome.error}")
+        if not alone:  # an only video's error is the command's own
+            report.warn(f"{outcome.video}: {outcome.error}")
         return
     rate = outcome.statistics.get("frames_per_second")
     speed = "already done" if outcome.resumed else f"{rate} frames/s" if rate else "nothing scored"
