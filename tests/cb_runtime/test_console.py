@@ -77,8 +77,11 @@ def test_an_interruption_ends_with_130():
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
 from cb_runtime.cli.console import reporting
+
+# Where tests run in the background, SIGINT is ignored from the start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @reporting("wait")
 def wait(report):
