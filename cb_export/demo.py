@@ -36,7 +36,7 @@ class DemoOptions:
     """Videos to build the dataset from."""
     seconds: float = 16.0
     """Length of each of them."""
-    test_videos: int = 2
+    test_videos: int = 4
     """Videos nobody trains on."""
     test_seconds: float = 30.0
     epochs: int = 5
