@@ -24,10 +24,10 @@ from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scoring import PairScores, score_strips
+from cb_runtime.scoring import PairScores, no_scores, score_strips
 from cb_runtime.session import open_session
 from cb_runtime.video import open_source
-from cb_runtime.video.types import FrameSource, Image
+from cb_runtime.video.types import FrameSource, Image, VideoInfo
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
@@ -36,6 +36,27 @@ NO_TEXT = (
     "No text like a caption's was seen in the sampled frames, so no frame was scored. If there are captions, give "
     "their region with --region LEFT,TOP,RIGHT,BOTTOM."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredVideo:
+    """One video whose pairs are scored: everything that decoding needs, so that it can be decoded again."""
+
+    video: VideoInfo
+    layout: CaptionLayout | None
+    """None when no sampled frame showed text; then nothing was scored."""
+    pts: Sequence[int]
+    """Presentation time stamp of each of n frames, in units of `video.time_base`."""
+    durations: Sequence[int]
+    """How long each frame is shown, in the same units; 0 when unknown."""
+    scores: PairScores
+    """Label probabilities of the pairs of neighbouring frames."""
+    partial: bool
+    """True when parts of the video could not be read."""
+    messages: tuple[str, ...]
+    """What the user should know; one line each."""
+    seconds: float
+    """Time that decoding the video, preparing strips and scoring took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +151,37 @@ class BoundaryPredictor:
             Captions in time order, `partial` when some of the video could not be decoded.
 
         Raises:
+            UsageError: Options out of range; and what `score_video` raises.
+        """
+        options = DecodeOptions(min_frames, change_penalty)
+        scored = self.score_video(
+            path,
+            region=region,
+            layout_file=layout_file,
+            font_embedding=font_embedding,
+            detector=detector,
+            progress=progress,
+        )
+        return self.decode(scored, options)
+
+    def score_video(
+        self,
+        path: str | Path,
+        *,
+        region: str | None = None,
+        layout_file: str | Path | None = None,
+        font_embedding: FontEmbedding | None = None,
+        detector: TextDetector | None = None,
+        progress: Progress = no_progress,
+    ) -> ScoredVideo:
+        """Score the pairs of one video file or video database; arguments as in `predict_video`.
+
+        Raises:
             InputError: The video or layout cannot be read.
-            UsageError: A region that does not fit, or options out of range.
+            UsageError: A region that does not fit.
             ContractError: The model needs a font embedding that was not given, or was given one it does not use.
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
-        options = DecodeOptions(min_frames, change_penalty)
         if font_embedding is not None:
             self._check_font_model(font_embedding.font_model)
         elif self._font_encoder is None:
@@ -144,19 +190,25 @@ class BoundaryPredictor:
         with closing(open_source(path)) as source:
             layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
             if layout is None:
-                return CaptionTrack(source.info, (), None, source.report.partial, (NO_TEXT,), self.model, {"frames": 0})
+                nothing = no_scores()
+                return ScoredVideo(source.info, None, (), (), nothing, source.report.partial, (NO_TEXT,), 0.0)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._track(source, layout, inputs, options, progress)
+            return self._scored(source, layout, inputs, progress)
 
-    def _track(
-        self,
-        source: FrameSource,
-        layout: CaptionLayout,
-        inputs: VideoInputs,
-        options: DecodeOptions,
-        progress: Progress,
-    ) -> CaptionTrack:
+    def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
+        """Return the captions that a scored video's probabilities give."""
+        scores = scored.scores
+        time_base = scored.video.time_base
+        spans = decode_spans(scored.pts, scored.durations, time_base, scores.forward, scores.backward, options)
+        statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
+        return CaptionTrack(
+            scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
+        )
+
+    def _scored(
+        self, source: FrameSource, layout: CaptionLayout, inputs: VideoInputs, progress: Progress
+    ) -> ScoredVideo:
         pts, durations = array("q"), array("q")
         began = time.perf_counter()
         scores = score_strips(
@@ -167,10 +219,9 @@ class BoundaryPredictor:
             total=source.info.frame_count,
             progress=progress,
         )
-        spans = decode_spans(pts, durations, source.info.time_base, scores.forward, scores.backward, options)
-        statistics = self._statistics(len(pts), scores, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
         messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
-        return CaptionTrack(source.info, tuple(spans), layout, source.report.partial, messages, self.model, statistics)
+        return ScoredVideo(source.info, layout, pts, durations, scores, source.report.partial, messages, seconds)
 
     def _strips(
         self, source: FrameSource, layout: CaptionLayout, pts: array[int], durations: array[int]
@@ -181,14 +232,15 @@ class BoundaryPredictor:
             durations.append(frame.duration)
             yield strip(frame.image, self.metadata.preprocessing, layout.anchor)
 
-    def _statistics(self, frames: int, scores: PairScores, seconds: float) -> dict[str, Any]:
+    def _statistics(self, scored: ScoredVideo) -> dict[str, Any]:
+        frames, scores = len(scored.pts), scored.scores
         return {
             "frames": frames,
             "pairs": 2 * len(scores.forward),
             "contradictions": int(contradictions(scores.forward, scores.backward).sum()),
             "batch_size": self.batch_size,
-            "seconds": round(seconds, 3),
-            "frames_per_second": round(frames / max(seconds, 1e-9), 1),
+            "seconds": round(scored.seconds, 3),
+            "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),
         }
 
     def _check_font_model(self, found: str | None) -> None:

@@ -33,6 +33,11 @@ class PairScores:
     """float32 `(n - 1, 5)`: pairs `(frame i + 1, frame i)`."""
 
 
+def no_scores() -> PairScores:
+    """Return the scores of a video without pairs."""
+    return PairScores(_joined([]), _joined([]))
+
+
 def score_strips(
     session: Session,
     strips: Iterable[Image],

@@ -26,6 +26,14 @@ class Span:
     """Probability, in [0, 1], that both boundaries are right; 1.0 for ground truth."""
     flags: tuple[str, ...] = ()
     """Doubts found while decoding, e.g. `contradiction`; empty for a clean caption."""
+    start_score: float = 1.0
+    """Probability, in [0, 1], that the start is right; 1.0 for ground truth and for a caption older than the video."""
+    end_score: float = 1.0
+    """Probability, in [0, 1], that the end is right; 1.0 for ground truth and for a caption that outlasts the video."""
+    fade_in: tuple[int, int] | None = None
+    """Frames `[first partly visible, first fully visible)` around the start; None for a cut."""
+    fade_out: tuple[int, int] | None = None
+    """Frames `[first partly visible, first invisible)` around the end; None for a cut."""
 
     @property
     def start_seconds(self) -> float:
