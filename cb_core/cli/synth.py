@@ -32,6 +32,14 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--backgrounds", type=_FOLDER, help="Folder of pictures and videos without captions to put captions on.")
 @click.option("--fonts", type=_FOLDER, help="Folder of fonts to use instead of the system's.")
+@click.option("--band", is_flag=True, help="Render only the rows around the captions: fast, for training.")
+@click.option(
+    "--pace",
+    type=click.Choice(["normal", "fast"]),
+    default="normal",
+    show_default=True,
+    help="How captions follow each other: as in films, or many hard boundaries a second, for training.",
+)
 @click.option("--jobs", type=int, help="Processes that render; one per CPU core when left out.")
 @click.option("--overwrite", is_flag=True, help="Replace videos that were rendered with other settings.")
 def synth(
@@ -44,6 +52,8 @@ def synth(
     fps: str,
     backgrounds: Path | None,
     fonts: Path | None,
+    band: bool,
+    pace: str,
     jobs: int | None,
     overwrite: bool,
 ) -> None:
@@ -58,7 +68,7 @@ def synth(
     from cb_core.synth.plan import SynthOptions
     from cb_core.synth.timing import rate_from_text
 
-    options = SynthOptions(seconds, seed, _size_from_text(size), rate_from_text(fps), backgrounds, fonts)
+    options = SynthOptions(seconds, seed, _size_from_text(size), rate_from_text(fps), backgrounds, fonts, band, pace)
     started = time.perf_counter()
     with report.progress("frames") as progress:
         collection = render_collection(

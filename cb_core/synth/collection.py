@@ -43,6 +43,8 @@ def render_videos(
     frame_rate: Fraction | None = None,
     backgrounds: Path | None = None,
     fonts: Path | None = None,
+    band: bool = False,
+    pace: str = "normal",
     jobs: int = 1,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -58,6 +60,8 @@ def render_videos(
         frame_rate: Frames per second of all videos; chosen for each when None, variable for some.
         backgrounds: Folder of pictures and videos without captions to put captions on; generated backgrounds when None.
         fonts: Folder of fonts; those of the system and of Pillow when None.
+        band: Render only the rows around the captions.
+        pace: `normal` or `fast`, see `cb_core.synth.script.PACES`.
         jobs: How many processes render.
         overwrite: Replace videos that were rendered with other settings.
         progress: Told how many frames are done.
@@ -66,7 +70,7 @@ def render_videos(
         UsageError: An option that cannot be obeyed, or files in the way.
         InputError: Backgrounds or fonts that cannot be used; a full disk.
     """
-    options = SynthOptions(seconds, seed, size, frame_rate, backgrounds, fonts)
+    options = SynthOptions(seconds, seed, size, frame_rate, backgrounds, fonts, band, pace)
     done = render_collection(Path(out_dir), videos, options, jobs=jobs, overwrite=overwrite, progress=progress)
     return [files.video for files in done.files]
 

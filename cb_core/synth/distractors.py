@@ -98,6 +98,8 @@ class Ticker:
     speed: float
     """Pixels per second."""
     timing: Timing
+    bar_opacity: float = 1.0
+    """Of the bar behind the text, in [0, 1]; at 0 the text stands on the picture itself."""
     kind: str = "ticker"
 
     def draw(self, frame: Pixels, index: int) -> None:
@@ -105,17 +107,33 @@ class Ticker:
         height, length = self.strip.shape[:2]
         shift = int(self.speed * self.timing.seconds(index)) % length
         columns = (shift + np.arange(frame.shape[1])) % length
-        frame[self.top : self.top + height] = self.strip[:, columns]
+        bar, rows = self.strip[:, columns], slice(self.top, self.top + height)
+        if self.bar_opacity < 1:
+            ink = np.abs(bar.astype(np.float32) - self.strip[0, 0]).max(axis=2, keepdims=True) / 255
+            share = np.maximum(np.minimum(1.2 * ink, 1), self.bar_opacity)
+            frame[rows] = np.rint(share * bar + (1 - share) * frame[rows]).astype(np.uint8)
+        else:
+            frame[rows] = bar
 
 
 def pick_distractors(
-    rng: Generator, style: CaptionStyle, timing: Timing, size: tuple[int, int]
+    rng: Generator,
+    style: CaptionStyle,
+    timing: Timing,
+    size: tuple[int, int],
+    *,
+    beside: bool = False,
+    busy: bool = False,
 ) -> tuple[tuple[Distractor, ...], CaptionStyle]:
-    """Draw a video's distractors; the style comes back with room made for a ticker where there is one."""
+    """Draw a video's distractors; the style comes back with room made for a ticker where there is one.
+
+    With `beside`, tickers run where the captions are; with `busy`, half the videos have one, and it may stand in the
+    captions' very place.
+    """
     face = style.face if covers(style.face, _LABEL_CHARACTERS) else built_in_face()
     found: list[Distractor] = []
-    if rng.random() < 0.12:
-        ticker, style = _pick_ticker(rng, style, timing, size)
+    if rng.random() < (0.5 if busy else 0.12):
+        ticker, style = _pick_ticker(rng, style, timing, size, beside=beside, instead=busy)
         found.append(ticker)
     corners = [(side, not style.top if rng.random() < 0.75 else style.top) for side in rng.permutation(2)]
     if rng.random() < 0.4:
@@ -126,18 +144,20 @@ def pick_distractors(
 
 
 def _pick_ticker(
-    rng: Generator, style: CaptionStyle, timing: Timing, size: tuple[int, int]
+    rng: Generator, style: CaptionStyle, timing: Timing, size: tuple[int, int], *, beside: bool, instead: bool
 ) -> tuple[Ticker, CaptionStyle]:
     width, height = size
-    font_size = max(11, round(0.7 * style.size))
+    font_size = max(11, round((float(rng.uniform(0.7, 1.1)) if instead else 0.7) * style.size))
     bar = round(1.6 * font_size)
-    beside_captions = rng.random() < 0.4
+    beside_captions = beside or rng.random() < 0.4
     at_top = style.top == beside_captions
-    if beside_captions:
+    if beside_captions and not instead:
         style = replace(style, margin=max(style.margin, bar / height + 0.03))
     speed = float(rng.uniform(0.08, 0.3)) * width
     strip = _ticker_strip(rng, style, font_size, bar, 2 * width)
-    return Ticker(strip, 0 if at_top else height - bar, speed, timing), style
+    edge = round(style.margin * height) if instead and rng.random() < 0.5 else 0
+    opacity = float(rng.choice([1.0, 0.6, 0.0])) if instead else 1.0
+    return Ticker(strip, edge if at_top else height - bar - edge, speed, timing, opacity), style
 
 
 def _ticker_strip(rng: Generator, style: CaptionStyle, font_size: int, bar: int, length: int) -> Pixels:

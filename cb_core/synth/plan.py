@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from cb_core.synth.distractors import Distractor, kinds, pick_distractors
 from cb_core.synth.encode import Encoding, pick_encoding
 from cb_core.synth.fonts import find_fonts
 from cb_core.synth.media import find_backgrounds
-from cb_core.synth.script import CaptionEvent, write_script
+from cb_core.synth.script import PACES, CaptionEvent, write_script
 from cb_core.synth.style import CaptionStyle, pick_style, writable_languages
 from cb_core.synth.timing import Timing, check_rate, make_timing
 from cb_core.synth.truth import GENERATOR
@@ -51,6 +51,10 @@ class SynthOptions:
     """Folder of pictures and videos without captions; None for generated backgrounds."""
     fonts: Path | None = None
     """Folder of fonts; None for those of the system."""
+    band: bool = False
+    """Render only the rows around the captions: the same captions at a fraction of the cost, for training."""
+    pace: str = "normal"
+    """One of `PACES`: how long captions and gaps are, and how often captions are hard to tell apart."""
 
     def check(self) -> None:
         """Raise UsageError or InputError for options that cannot be obeyed."""
@@ -60,6 +64,8 @@ class SynthOptions:
             raise UsageError(f"The seed must be 0 or more, got {self.seed}.")
         if self.size is not None:
             check_size(self.size)
+        if self.pace not in PACES:
+            raise UsageError(f"The pace must be one of {', '.join(PACES)}, got {self.pace!r}.")
         if self.frame_rate is not None:
             check_rate(self.frame_rate, self.frame_rate)
         find_backgrounds(self.backgrounds)
@@ -76,6 +82,8 @@ class SynthOptions:
             "frame_rate": str(self.frame_rate) if self.frame_rate else None,
             "backgrounds": [[file.name, file.stat().st_size] for file in files] or None,
             "fonts": [face.name for face in find_fonts(self.fonts)] if self.fonts else None,
+            "band": self.band,
+            "pace": self.pace,
         }
 
 
@@ -114,6 +122,13 @@ class VideoPlan:
     style: CaptionStyle
     events: tuple[CaptionEvent, ...]
     distractors: tuple[Distractor, ...]
+    rows: tuple[int, int]
+    """Rows `[top, bottom)` of the frame that are rendered: all, or the band around the captions."""
+
+    @property
+    def rendered_size(self) -> tuple[int, int]:
+        """Width and height of the video file."""
+        return self.size[0], self.rows[1] - self.rows[0]
 
     @property
     def stem(self) -> str:
@@ -146,6 +161,27 @@ def plan_video(options: SynthOptions, index: int) -> VideoPlan:
     encoding, timing = plan_timing(options, index)
     size = options.size or SIZES[int(generator_for(options, index, "size").choice(len(SIZES), p=_SIZE_ODDS))]
     style = pick_style(generator_for(options, index, "style"), find_fonts(options.fonts), *size)
-    distractors, style = pick_distractors(generator_for(options, index, "distractors"), style, timing, size)
-    events = write_script(generator_for(options, index, "script"), timing, style, Typesetter(style, *size))
-    return VideoPlan(options, index, size, encoding, timing, style, events, distractors)
+    pace = PACES[options.pace]
+    script = generator_for(options, index, "script")
+    without = bool(script.random() < pace.without_captions) if pace.without_captions else False
+    rng = generator_for(options, index, "distractors")
+    distractors, style = pick_distractors(rng, style, timing, size, beside=options.band, busy=without)
+    setter = Typesetter(style, *size)
+    events = () if without else write_script(script, timing, style, setter, pace)
+    rows = (0, size[1])
+    if options.band:
+        lines = [event.lines for event in events] or [setter.fit(style.writer().sentence(script, 8))[1]]
+        rows = _band(generator_for(options, index, "band"), setter, lines, size[1])
+    return VideoPlan(options, index, size, encoding, timing, style, events, distractors, rows)
+
+
+def _band(rng: Generator, setter: Typesetter, captions: Sequence[tuple[str, ...]], height: int) -> tuple[int, int]:
+    """Return the rows of all these captions with room above and below, an even number of them."""
+    boxes = [setter.box(lines) for lines in captions]
+    above, below = (round(setter.style.size * float(room)) for room in rng.uniform(0.3, 1.6, 2))
+    top = max(0, min(box.top for box in boxes) - above)
+    bottom = min(height, max(box.bottom for box in boxes) + below)
+    missing = max(_SMALLEST[1] - (bottom - top), (bottom - top) % 2)
+    top = max(0, top - missing)
+    bottom = min(height, max(bottom, top + _SMALLEST[1]))
+    return top, bottom - (bottom - top) % 2

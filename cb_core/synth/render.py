@@ -96,15 +96,17 @@ class CaptionPainter:
 def draw_frames(plan: VideoPlan, painter: CaptionPainter) -> Iterator[Pixels]:
     """Give the frames of a planned video in order, RGB uint8 `(height, width, 3)`."""
     rng = generator_for(plan.options, plan.index, "background")
-    maker = shot_maker(plan.size, find_backgrounds(plan.options.backgrounds))
+    maker = shot_maker(plan.rendered_size, find_backgrounds(plan.options.backgrounds))
     stretches = plan_stretches(rng, plan.timing, [event.start_frame for event in plan.events])
-    background = Background(rng, plan.timing, plan.size, maker, stretches)
+    background = Background(rng, plan.timing, plan.rendered_size, maker, stretches)
+    canvas = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)
+    rendered = canvas[slice(*plan.rows)]
     for index in range(plan.timing.frames):
-        frame = background.frame(index)
+        rendered[:] = background.frame(index)
         for distractor in plan.distractors:
-            distractor.draw(frame, index)
-        painter.draw(frame, index)
-        yield frame
+            distractor.draw(canvas, index)
+        painter.draw(canvas, index)
+        yield rendered.copy()
 
 
 def render_video(plan: VideoPlan, folder: Path, frame_done: Callable[[int], None] = lambda done: None) -> VideoFiles:
@@ -121,7 +123,7 @@ def render_video(plan: VideoPlan, folder: Path, frame_done: Callable[[int], None
             stack.enter_context(atomic_path(path)) for path in (files.video, files.subtitles, files.truth)
         )
         frames = _counted(draw_frames(plan, painter), frame_done)
-        encode_video(video, frames, plan.timing, plan.size, plan.encoding)
+        encode_video(video, frames, plan.timing, plan.rendered_size, plan.encoding)
         document = _document(plan, painter, video, files.video.name)
         truth.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
         time_base = Fraction(*document["time_base"])
@@ -139,14 +141,22 @@ def _document(plan: VideoPlan, painter: CaptionPainter, encoded: Path, name: str
     settings = plan.options.settings(plan.index)
     return truth_document(
         video=name,
-        size=plan.size,
+        size=plan.rendered_size,
         time_base=check_times(encoded, plan.timing),
         timing=plan.timing,
-        captions=[RenderedCaption(event, box) for event, box in zip(plan.events, painter.regions, strict=True)],
+        captions=[
+            RenderedCaption(event, raised(box, plan.rows[0]))
+            for event, box in zip(plan.events, painter.regions, strict=True)
+        ],
         settings=settings,
         settings_digest=settings_digest(settings),
         details=plan.details(),
     )
+
+
+def raised(box: Box, rows: int) -> Box:
+    """Return a box of the frame in coordinates of a picture that begins this many rows further down."""
+    return Box(box.left, box.top - rows, box.right, box.bottom - rows)
 
 
 def _remove_traces(folder: Path, stem: str) -> None:

@@ -6,7 +6,7 @@ that in a cross-fade one caption ends at exactly the frame where the next begins
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from numpy.random import Generator
@@ -20,8 +20,28 @@ SHORTEST, LONGEST = 0.3, 5.0
 """Length of captions in seconds."""
 _FULL_SCRIPT_SECONDS = 10.0
 """A video this long shows every kind of transition."""
-_GAP_ODDS = {"none": 0.4, "frame": 0.05, "short": 0.15, "pause": 0.28, "long": 0.12}
 _GAP_SECONDS = {"none": (0.0, 0.0), "frame": (0.0, 0.0), "short": (0.08, 0.4), "pause": (0.4, 1.8), "long": (2.0, 6.0)}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How captions follow each other."""
+
+    speed: float
+    """Lengths of captions and pauses are divided by this."""
+    gaps: Mapping[str, float]
+    """Kind of gap to its share."""
+    near_identical: float
+    """Share of captions that differ in one character from the one directly before."""
+    without_captions: float
+    """Share of videos that show no caption at all."""
+
+
+PACES = {
+    "normal": Pace(1.0, {"none": 0.4, "frame": 0.05, "short": 0.15, "pause": 0.28, "long": 0.12}, 0.22, 0.0),
+    "fast": Pace(2.5, {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}, 0.4, 0.1),
+}
+"""`normal` resembles subtitles of films; `fast` has many boundaries a second, and many that are hard: for training."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +107,18 @@ class _Slot:
     end: int
 
 
-def write_script(rng: Generator, timing: Timing, style: CaptionStyle, setter: Typesetter) -> tuple[CaptionEvent, ...]:
+def write_script(
+    rng: Generator, timing: Timing, style: CaptionStyle, setter: Typesetter, pace: Pace = PACES["normal"]
+) -> tuple[CaptionEvent, ...]:
     """Draw the captions of a video. One of ten seconds or more shows every kind of transition."""
-    slots = _slots(rng, timing)
+    slots = _slots(rng, timing, pace)
     fades = _fades(rng, slots, timing, style)
     events: list[CaptionEvent] = []
     sentence: Sentence | None = None
     for number, slot in enumerate(slots):
-        near = number > 0 and slot.start - slots[number - 1].end <= 2 and rng.random() < 0.22
-        sentence, lines = _next_text(rng, style, setter, sentence, slot, timing, near=near)
+        near = number > 0 and slot.start - slots[number - 1].end <= 2 and rng.random() < pace.near_identical
+        seconds = pace.speed * (timing.seconds(slot.end) - timing.seconds(slot.start))
+        sentence, lines = _next_text(rng, style, setter, sentence, seconds, near=near)
         colour = events[-1].colour if near else number % len(style.colours)
         events.append(CaptionEvent(lines, colour, slot.start, slot.end, *fades[number]))
     return tuple(events)
@@ -106,8 +129,7 @@ def _next_text(
     style: CaptionStyle,
     setter: Typesetter,
     previous: Sentence | None,
-    slot: _Slot,
-    timing: Timing,
+    seconds: float,
     *,
     near: bool,
 ) -> tuple[Sentence, tuple[str, ...]]:
@@ -117,7 +139,6 @@ def _next_text(
         fitted, lines = setter.fit(changed)
         if fitted == changed and changed != previous:
             return fitted, lines
-    seconds = timing.seconds(slot.end) - timing.seconds(slot.start)
     while True:
         words = int(rng.integers(1, 4 + round(4 * min(seconds, 3))))
         fitted, lines = setter.fit(writer.sentence(rng, words))
@@ -125,28 +146,28 @@ def _next_text(
             return fitted, lines
 
 
-def _slots(rng: Generator, timing: Timing) -> list[_Slot]:
+def _slots(rng: Generator, timing: Timing, pace: Pace) -> list[_Slot]:
     total = timing.seconds(timing.frames)
-    scale = min(1.0, total / _FULL_SCRIPT_SECONDS)
+    scale = min(1.0, total / _FULL_SCRIPT_SECONDS) / pace.speed
     forced = [str(kind) for kind in rng.permutation(["none", "pause"])]
     slots: list[_Slot] = []
     start = 0 if rng.random() < 0.08 else timing.frame_at(scale * rng.uniform(0.1, 1.0))
     while start < timing.frames:
-        length = _length(rng, scale if len(slots) < 3 else None)
+        length = _length(rng, scale if len(slots) < 3 else None, pace)
         end = max(start + 2, timing.frame_at(timing.seconds(start) + length))
         if end >= timing.frames:
             return _closed(rng, slots, start, timing)
         slots.append(_Slot(start, end))
-        start = _after_gap(rng, timing, end, scale, forced.pop() if forced else None)
+        start = _after_gap(rng, timing, end, scale, forced.pop() if forced else None, pace)
     return slots
 
 
-def _length(rng: Generator, forced_scale: float | None) -> float:
+def _length(rng: Generator, forced_scale: float | None, pace: Pace) -> float:
     if forced_scale is not None:
-        return max(SHORTEST, forced_scale * float(rng.uniform(0.6, 2.0)))
+        return max(SHORTEST / pace.speed, forced_scale * float(rng.uniform(0.6, 2.0)))
     if rng.random() < 0.2:
-        return float(rng.uniform(SHORTEST, 0.8))
-    return float(rng.uniform(0.8, LONGEST) if rng.random() < 0.4 else rng.uniform(0.8, 2.5))
+        return float(rng.uniform(SHORTEST, 0.8)) / pace.speed
+    return float(rng.uniform(0.8, LONGEST) if rng.random() < 0.4 else rng.uniform(0.8, 2.5)) / pace.speed
 
 
 def _closed(rng: Generator, slots: list[_Slot], start: int, timing: Timing) -> list[_Slot]:
@@ -157,13 +178,13 @@ def _closed(rng: Generator, slots: list[_Slot], start: int, timing: Timing) -> l
     return slots
 
 
-def _after_gap(rng: Generator, timing: Timing, end: int, scale: float, forced: str | None) -> int:
-    kind = forced or str(rng.choice(list(_GAP_ODDS), p=list(_GAP_ODDS.values())))
+def _after_gap(rng: Generator, timing: Timing, end: int, scale: float, forced: str | None, pace: Pace) -> int:
+    kind = forced or str(rng.choice(list(pace.gaps), p=list(pace.gaps.values())))
     if kind == "none":
         return end
     if kind == "frame":
         return end + 1
-    low, high = (0.8 * scale, 1.5 * scale) if forced else _GAP_SECONDS[kind]
+    low, high = (0.8 * scale, 1.5 * scale) if forced else (value / pace.speed for value in _GAP_SECONDS[kind])
     return max(end + 2, timing.frame_at(timing.seconds(end) + float(rng.uniform(low, high))))
 
 

@@ -109,7 +109,8 @@ def pick_style(rng: Generator, faces: Sequence[FontFace], width: int, height: in
 def _dressed(rng: Generator, face: FontFace, language: Language, width: int, height: int) -> CaptionStyle:
     size = _font_size(rng, width, height)
     colours, edge = _colours(rng)
-    look = str(rng.choice(["outline", "shadow", "both", "lines", "block"], p=[0.4, 0.12, 0.23, 0.15, 0.1]))
+    looks = ["outline", "shadow", "both", "lines", "block", "plain"]
+    look = str(rng.choice(looks, p=[0.38, 0.11, 0.21, 0.14, 0.1, 0.06]))
     outlined = look in ("outline", "both")
     shadowed = look in ("shadow", "both")
     return CaptionStyle(

@@ -19,7 +19,7 @@ from cb_runtime.geometry import Box
 SCHEMA = 1
 """Number of the ground truth's JSON schema. A reader refuses any other number."""
 
-GENERATOR = "cb synth 1"
+GENERATOR = "cb synth 2"
 """Who rendered, with a number that rises whenever the same seed begins to give other videos."""
 
 TRUTH_SUFFIX = ".truth.json"
@@ -65,7 +65,7 @@ def truth_document(
         "frame_rate": [timing.rate.numerator, timing.rate.denominator],
         "variable_frame_rate": timing.variable,
         "frames": timing.frames,
-        "region": _union([caption.region for caption in captions]),
+        "region": _union([caption.region for caption in captions]) if captions else None,
         "captions": [_caption(number, caption, pts) for number, caption in enumerate(captions)],
         "details": dict(details),
         "end_pts": pts[-1],

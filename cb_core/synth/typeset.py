@@ -139,6 +139,12 @@ class Typesetter:
             layers = np.asarray(cv2.GaussianBlur(layers, (0, 0), self.style.softness), np.float32)
         return sprite_from_layers(layers, place.left, place.top, self._width, self._height)
 
+    def box(self, lines: tuple[str, ...]) -> Box:
+        """Return the rectangle, in frame coordinates, within which `sprite` draws a caption of these lines."""
+        place = self._place(lines)
+        left, top = max(0, place.left), max(0, place.top)
+        return Box(left, top, min(self._width, place.left + place.width), min(self._height, place.top + place.height))
+
     def karaoke_boxes(self, lines: tuple[str, ...]) -> tuple[Box, ...]:
         """Return the rectangle of each line in frame coordinates; together they cover the caption's height."""
         place = self._place(lines)

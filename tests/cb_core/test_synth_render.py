@@ -134,14 +134,14 @@ def test_the_videos_region_holds_all_captions(videos):
 
 
 def test_karaoke_recolours_the_caption_but_not_its_shape():
-    plan = plan_video(SynthOptions(4, 1, SIZE, Fraction(25)), 0)
-    style = replace(plan.style, karaoke=(255, 0, 0), colours=((255, 255, 255),), fades=0.0)
+    plan = plan_video(SynthOptions(4, 1, (854, 480), Fraction(25)), 0)
+    style = replace(plan.style, karaoke=(255, 0, 0), colours=((255, 255, 255),), fades=0.0, softness=0.0)
     events = tuple(replace(event, colour=0, fade_in_frames=0, fade_out_frames=0) for event in plan.events[:1])
     plan = replace(plan, style=style, events=events)
     painter = CaptionPainter(plan)
     reds = []
     for index in range(events[0].end_frame):
-        frame = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+        frame = np.zeros((480, 854, 3), np.uint8)
         painter.draw(frame, index)
         reds.append(int(((frame[..., 0] > 200) & (frame[..., 1] < 50)).sum()))
     shown = reds[events[0].start_frame :]
