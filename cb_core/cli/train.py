@@ -45,6 +45,11 @@ def _default(name: str) -> str:
 @click.option("--schedule", type=click.Choice(SCHEDULES), help=f"Course of the rates. {_default('schedule')}")
 @click.option("--balance", type=click.Choice(BALANCES), help=f"Where rare classes count more. {_default('balance')}")
 @click.option("--augment/--no-augment", default=None, help="Alter training pictures, or not. [default: augment]")
+@click.option(
+    "--share-frames/--no-share-frames",
+    default=None,
+    help="Take pairs together that share frames, and encode each once (late fusion). [default: share]",
+)
 @click.option("--patience", type=int, help=f"Stop after so many epochs without a better F1. {_default('patience')}")
 @click.option("--max-minutes", type=float, help="Stop before an epoch that would end later.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help=f"Arithmetic. {_default('precision')}")

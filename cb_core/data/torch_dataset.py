@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from cb_core.data.database import database_errors, dataset_engine, open_session_on
@@ -28,7 +29,23 @@ Sample = dict[str, Any]
 """`ocr_viz`, `frame1`, `frame2`: uint8 (48, 480, 3); `spatial_features`: float32 (6,); `font_embedding`: float32
 (512,); `label`: int."""
 
-Augment = Callable[[Sample], Sample]
+Batch = dict[str, Tensor]
+"""Pairs with each picture once. `frames`: uint8 (frames, 48, 480, 3); `frame1_index`, `frame2_index`: int64 (batch,),
+places in `frames`; `pictures`: uint8 (pictures, 48, 480, 3), `ocr_viz`; `picture_index`: int64 (batch,), places in
+`pictures`; `spatial_features`: float32 (batch, 6); `font_embedding`: float32 (batch, 512); `label`: int64 (batch,)."""
+
+
+class Augment(Protocol):
+    """Alters what one camera saw; `cb_core.data.augmentation.PairAugmentation` is one."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Return an altered sample."""
+        ...
+
+    def alter(self, picture: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `ocr_viz` (48, 480, 3) and frames (frames, 48, 480, 3), uint8, all altered alike."""
+        ...
+
 
 _inherited: list[Connection] = []
 """Connections a forked worker got from its parent; kept, because closing them there would disturb the parent's."""
@@ -43,7 +60,7 @@ class PairDataset(Dataset[Sample]):
     Args:
         database: SQLite file or SQLAlchemy URL.
         split: One of `SPLITS`.
-        augment: Called with every sample, returns the sample to use.
+        augment: Alters every sample, or the frames of each camera of a batch.
         use_font_embedding: Give the stored font embeddings; zeros otherwise.
         ocr_viz_variant: Draw the picture in this variant instead of the dataset's.
         cache_mib: Encoded strips kept in memory by each process, in MiB at most.
@@ -85,6 +102,8 @@ class PairDataset(Dataset[Sample]):
     """Frames from first to second, negative for reversed pairs, in the order of this dataset."""
     video_ids: NDArray[np.int64]
     """Key of each pair's video, in the order of this dataset."""
+    strip_ids: NDArray[np.int64]
+    """Keys of each pair's two strips (pairs, 2), in the order of this dataset."""
 
     def class_counts(self) -> dict[str, int]:
         """Return the number of pairs of every label, zero included."""
@@ -99,10 +118,40 @@ class PairDataset(Dataset[Sample]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several samples; every strip among them is read and decoded once."""
-        wanted = np.unique(self._strips[list(indices)])
-        strips = {key: image_from_png(data) for key, data in self._strip_bytes(wanted.tolist()).items()}
+        strips = self._decoded(self.strip_ids[list(indices)])
         samples = [self._sample(index, strips) for index in indices]
         return [self.augment(sample) for sample in samples] if self.augment else samples
+
+    def batch(self, indices: Sequence[int], *, share_frames: bool = True) -> Batch:
+        """Return several pairs with each picture once.
+
+        Args:
+            indices: Pairs of this dataset; one may occur more than once.
+            share_frames: Pairs of one video are seen by one camera: their frames are altered alike, and each is there
+                once. Otherwise each pair has its own camera, and nothing is shared.
+        """
+        chosen = np.asarray(indices, np.int64)
+        videos = self.video_ids[chosen]
+        _, seen, camera = np.unique(
+            videos if share_frames else np.arange(len(chosen)), return_index=True, return_inverse=True
+        )
+        keys, index = unique_frames(camera, self.strip_ids[chosen])
+        strips = self._decoded(keys[:, 1])
+        shots = [
+            self._altered(int(videos[first]), [strips[key] for key in keys[keys[:, 0] == number, 1].tolist()])
+            for number, first in enumerate(seen)
+        ]
+        vectors = [self._inputs_of_video[key][1:] for key in videos.tolist()]
+        return {
+            "frames": torch.cat([frames for _, frames in shots]),
+            "frame1_index": torch.from_numpy(index[:, 0].copy()),
+            "frame2_index": torch.from_numpy(index[:, 1].copy()),
+            "pictures": torch.stack([picture for picture, _ in shots]),
+            "picture_index": torch.from_numpy(camera),
+            "spatial_features": torch.from_numpy(np.stack([spatial for spatial, _ in vectors])),
+            "font_embedding": torch.from_numpy(np.stack([font for _, font in vectors])),
+            "label": torch.from_numpy(self.labels[chosen]),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None, "_encoded": {}, "_free_bytes": self._free_bytes + self._cached()}
@@ -110,8 +159,16 @@ class PairDataset(Dataset[Sample]):
     def _cached(self) -> int:
         return sum(len(data) for data in self._encoded.values())
 
+    def _altered(self, video: int, strips: Sequence[Image]) -> tuple[Tensor, Tensor]:
+        picture = torch.from_numpy(image_from_png(self._inputs_of_video[video][0]))
+        frames = torch.from_numpy(np.stack(strips))
+        return self.augment.alter(picture, frames) if self.augment else (picture, frames)
+
+    def _decoded(self, keys: NDArray[np.int64]) -> dict[int, Image]:
+        return {key: image_from_png(data) for key, data in self._strip_bytes(np.unique(keys).tolist()).items()}
+
     def _sample(self, index: int, strips: dict[int, Image]) -> Sample:
-        first, second = self._strips[index].tolist()
+        first, second = self.strip_ids[index].tolist()
         picture, spatial, font = self._inputs_of_video[int(self.video_ids[index])]
         return {
             "ocr_viz": torch.from_numpy(image_from_png(picture)),
@@ -176,7 +233,7 @@ class PairDataset(Dataset[Sample]):
             )
         columns = np.asarray(rows, np.int64)
         self.labels, self.distances, self.video_ids = (columns[:, place].copy() for place in range(3))
-        self._strips = columns[:, 3:].copy()
+        self.strip_ids = columns[:, 3:].copy()
 
     def _read_videos(self) -> None:
         query = (
@@ -202,3 +259,18 @@ class PairDataset(Dataset[Sample]):
         if self.ocr_viz_variant == self.summary.ocr_viz_variant:
             return stored
         return png_from_image(ocr_viz(layout_from_dict(layout), self.summary.preprocessing, self.ocr_viz_variant))
+
+
+def unique_frames(camera: NDArray[np.int64], strips: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the frames that pairs share.
+
+    Args:
+        camera: Number of each pair's camera (pairs,).
+        strips: Keys of each pair's two strips (pairs, 2).
+
+    Returns:
+        Camera and strip of each frame (frames, 2), sorted; and the places of each pair's two among them (pairs, 2).
+    """
+    rows = np.stack((np.repeat(camera, 2), strips.ravel()), axis=1)
+    keys, places = np.unique(rows, axis=0, return_inverse=True)
+    return keys, places.reshape(-1, 2)

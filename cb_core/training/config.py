@@ -60,6 +60,9 @@ class Hyperparameters:
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
     augment: bool = True
     """Whether training pictures are altered (compression, blur, brightness, shifts)."""
+    share_frames: bool = True
+    """Whether a batch takes pairs that share frames, each of which late fusion encodes once; other architectures are
+    always shown pairs in a freer order."""
     patience: int = 6
     """Epochs without a better macro F1 after which training stops; 0 never stops early."""
     max_minutes: float | None = None

@@ -13,13 +13,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cb_core.deployment import DeploymentModel
+from cb_core.architectures.late_fusion import LateFusion
 from cb_core.training.config import Hyperparameters
 from cb_core.training.data import Splits, default_workers, make_train_loader, make_val_loader, sample_count
 from cb_core.training.metrics import ValidationMeter, ValidationMetrics
+from cb_core.training.model import BATCH_INPUTS, TrainingModel
 from cb_core.training.optimization import make_loss, make_optimizer, make_schedule
 from cb_core.training.sampling import derived_seed
-from cb_runtime.contract import INPUT_NAMES, Preprocessing
+from cb_runtime.contract import Preprocessing
 from cb_runtime.errors import ModelError
 from cb_runtime.progress import Progress
 
@@ -58,8 +59,10 @@ class Trainer:
         # Convolutions are faster with channels last, and pictures arrive that way.
         self.architecture = architecture.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.architecture, settings)
-        loader, self._sampler = make_train_loader(splits, settings, count, device)
-        model = DeploymentModel(self.architecture, preprocessing)
+        # Other architectures gain nothing by it, so they are shown pairs in a freer order.
+        share_frames = settings.share_frames and isinstance(architecture, LateFusion)
+        loader, self._sampler = make_train_loader(splits, settings, count, device, share_frames=share_frames)
+        model = TrainingModel(self.architecture, preprocessing)
         prepared = accelerator.prepare(model, optimizer, loader, make_val_loader(splits, settings, count, device))
         self._model: nn.Module = prepared[0]
         self.optimizer: torch.optim.Optimizer = prepared[1]
@@ -122,7 +125,7 @@ class Trainer:
         return loss.detach()
 
     def _logits(self, batch: dict[str, Any]) -> Tensor:
-        logits: Tensor = self._model(**{name: batch[name] for name in INPUT_NAMES})
+        logits: Tensor = self._model(**{name: batch[name] for name in BATCH_INPUTS})
         return logits
 
     def _check_loss(self, total: Tensor, epoch: int, step: int) -> None:
