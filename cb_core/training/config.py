@@ -34,7 +34,10 @@ _NOT_NEGATIVE = ("weight_decay", "warmup_epochs", "patience", "clip_norm", "labe
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything that shapes what a model learns, apart from its architecture and its data."""
+    """Everything that shapes what a model learns, apart from its architecture and its data.
+
+    An architecture may state other defaults (see `cb_core.registry.register_model`).
+    """
 
     epochs: int = 20
     """Passes over the training split at most."""
