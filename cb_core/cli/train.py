@@ -54,6 +54,11 @@ def _rate(name: str) -> str:
     default=None,
     help="Take pairs together that share frames, and encode each once (late fusion). [default: share]",
 )
+@click.option(
+    "--auxiliary-weight",
+    type=float,
+    help=f"Also learn where captions are in single frames (late fusion). {_default('auxiliary_weight')}",
+)
 @click.option("--patience", type=int, help=f"Stop after so many epochs without a better F1. {_default('patience')}")
 @click.option("--max-minutes", type=float, help="Stop before an epoch that would end later.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help=f"Arithmetic. {_default('precision')}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from sqlalchemy.orm import aliased
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cb_core.data.batches import SHOWS_CAPTION, Augment, Batch, Sample, unique_frames
 from cb_core.data.database import database_errors, dataset_engine, open_session_on
+from cb_core.data.extents import read_extents
 from cb_core.data.pictures import image_from_png, png_from_image, vector_from_bytes
 from cb_core.data.schema import SPLITS, FontEmbedding, Pair, Strip, Video, VideoLayout
 from cb_core.data.summary import DatasetSummary, summarise_dataset
@@ -24,28 +26,6 @@ from cb_runtime.errors import InputError, UsageError
 from cb_runtime.features import no_font_embedding, ocr_viz
 from cb_runtime.layout import layout_from_dict
 from cb_runtime.video.types import Image
-
-Sample = dict[str, Any]
-"""`ocr_viz`, `frame1`, `frame2`: uint8 (48, 480, 3); `spatial_features`: float32 (6,); `font_embedding`: float32
-(512,); `label`: int."""
-
-Batch = dict[str, Tensor]
-"""Pairs with each picture once. `frames`: uint8 (frames, 48, 480, 3); `frame1_index`, `frame2_index`: int64 (batch,),
-places in `frames`; `pictures`: uint8 (pictures, 48, 480, 3), `ocr_viz`; `picture_index`: int64 (batch,), places in
-`pictures`; `spatial_features`: float32 (batch, 6); `font_embedding`: float32 (batch, 512); `label`: int64 (batch,)."""
-
-
-class Augment(Protocol):
-    """Alters what one camera saw; `cb_core.data.augmentation.PairAugmentation` is one."""
-
-    def __call__(self, sample: Sample) -> Sample:
-        """Return an altered sample."""
-        ...
-
-    def alter(self, picture: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `ocr_viz` (48, 480, 3) and frames (frames, 48, 480, 3), uint8, all altered alike."""
-        ...
-
 
 _inherited: list[Connection] = []
 """Connections a forked worker got from its parent; kept, because closing them there would disturb the parent's."""
@@ -89,6 +69,7 @@ class PairDataset(Dataset[Sample]):
         self._read_summary(ocr_viz_variant)
         self._read_pairs()
         self._read_videos()
+        self._read_extents()
         self._free_bytes = cache_mib * 2**20
         self._encoded: dict[int, bytes] = {}
         self._connection: Connection | None = None
@@ -135,11 +116,21 @@ class PairDataset(Dataset[Sample]):
         _, seen, camera = np.unique(
             videos if share_frames else np.arange(len(chosen)), return_index=True, return_inverse=True
         )
-        keys, index = unique_frames(camera, self.strip_ids[chosen])
+        keys, index, first = unique_frames(camera, self.strip_ids[chosen])
+        presence = SHOWS_CAPTION[self.labels[chosen]].ravel()[first]
+        extents = [
+            self._extents[video].of_frame(frame, shows_caption=shows)
+            for video, frame, shows in zip(
+                np.repeat(videos, 2)[first].tolist(),
+                self._frames[chosen].ravel()[first].tolist(),
+                presence,
+                strict=True,
+            )
+        ]
         strips = self._decoded(keys[:, 1])
         shots = [
-            self._altered(int(videos[first]), [strips[key] for key in keys[keys[:, 0] == number, 1].tolist()])
-            for number, first in enumerate(seen)
+            self._altered(int(videos[pair]), [strips[key] for key in keys[keys[:, 0] == number, 1].tolist()])
+            for number, pair in enumerate(seen)
         ]
         vectors = [self._inputs_of_video[key][1:] for key in videos.tolist()]
         return {
@@ -151,6 +142,8 @@ class PairDataset(Dataset[Sample]):
             "spatial_features": torch.from_numpy(np.stack([spatial for spatial, _ in vectors])),
             "font_embedding": torch.from_numpy(np.stack([font for _, font in vectors])),
             "label": torch.from_numpy(self.labels[chosen]),
+            "presence": torch.from_numpy(presence.astype(np.float32)),
+            "extent": torch.from_numpy(np.stack(extents)),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,7 +211,7 @@ class PairDataset(Dataset[Sample]):
     def _read_pairs(self) -> None:
         first, second = aliased(Strip), aliased(Strip)
         query = (
-            select(Pair.label, Pair.distance, Pair.video_id, Pair.strip1_id, Pair.strip2_id)
+            select(Pair.label, Pair.distance, Pair.video_id, Pair.strip1_id, Pair.strip2_id, first.frame, second.frame)
             .join(Video, Pair.video_id == Video.id)
             .join(first, Pair.strip1_id == first.id)
             .join(second, Pair.strip2_id == second.id)
@@ -233,7 +226,7 @@ class PairDataset(Dataset[Sample]):
             )
         columns = np.asarray(rows, np.int64)
         self.labels, self.distances, self.video_ids = (columns[:, place].copy() for place in range(3))
-        self.strip_ids = columns[:, 3:].copy()
+        self.strip_ids, self._frames = columns[:, 3:5].copy(), columns[:, 5:].copy()
 
     def _read_videos(self) -> None:
         query = (
@@ -255,22 +248,11 @@ class PairDataset(Dataset[Sample]):
             for row in rows
         }
 
+    def _read_extents(self) -> None:
+        with open_session_on(self.database) as session, database_errors(self.database):
+            self._extents = read_extents(session, self.split, self.summary.preprocessing)
+
     def _picture(self, layout: dict[str, Any], stored: bytes) -> bytes:
         if self.ocr_viz_variant == self.summary.ocr_viz_variant:
             return stored
         return png_from_image(ocr_viz(layout_from_dict(layout), self.summary.preprocessing, self.ocr_viz_variant))
-
-
-def unique_frames(camera: NDArray[np.int64], strips: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the frames that pairs share.
-
-    Args:
-        camera: Number of each pair's camera (pairs,).
-        strips: Keys of each pair's two strips (pairs, 2).
-
-    Returns:
-        Camera and strip of each frame (frames, 2), sorted; and the places of each pair's two among them (pairs, 2).
-    """
-    rows = np.stack((np.repeat(camera, 2), strips.ravel()), axis=1)
-    keys, places = np.unique(rows, axis=0, return_inverse=True)
-    return keys, places.reshape(-1, 2)

@@ -29,7 +29,15 @@ MAY_CHANGE_ON_RESUME = frozenset({"epochs", "patience", "max_minutes"})
 """Hyperparameters that `--resume` may change: when to stop is not part of what was learnt so far."""
 
 _POSITIVE = ("epochs", "batch_size", "accumulation", "learning_rate", "head_learning_rate")
-_NOT_NEGATIVE = ("weight_decay", "warmup_epochs", "patience", "clip_norm", "label_smoothing", "seed")
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "warmup_epochs",
+    "patience",
+    "clip_norm",
+    "label_smoothing",
+    "auxiliary_weight",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ class Hyperparameters:
     """One of `BALANCES`."""
     label_smoothing: float = 0.0
     """Share of each target spread over all classes, in [0, 1)."""
+    auxiliary_weight: float = 0.0
+    """Weight in the loss of an auxiliary head that predicts caption presence and extent in each frame (late fusion);
+    0 trains without it."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
     augment: bool = True

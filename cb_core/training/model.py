@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cb_core.architectures.late_fusion import LateFusion
 from cb_core.deployment import DeploymentModel
+from cb_core.training.auxiliary import AuxiliaryTask
 from cb_runtime.contract import IMAGE_INPUTS, Preprocessing
 
 BATCH_INPUTS = (
@@ -27,9 +28,12 @@ class TrainingModel(nn.Module):
     Late fusion encodes each picture once. Any other architecture is given every pair's three pictures.
     """
 
-    def __init__(self, architecture: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, architecture: nn.Module, preprocessing: Preprocessing, auxiliary: AuxiliaryTask | None = None
+    ) -> None:
         super().__init__()
         self.deployed = DeploymentModel(architecture, preprocessing)
+        self.auxiliary = auxiliary
 
     def forward(
         self,
@@ -40,8 +44,8 @@ class TrainingModel(nn.Module):
         picture_index: Tensor,
         spatial_features: Tensor,
         font_embedding: Tensor,
-    ) -> Tensor:
-        """Return logits float32 `(batch, 5)`."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits float32 `(batch, 5)` and, while an auxiliary task is trained, its logits."""
         places = {"ocr_viz": picture_index, "frame1": frame1_index, "frame2": frame2_index}
         vectors = (spatial_features, font_embedding)
         architecture = self.deployed.architecture
@@ -50,10 +54,11 @@ class TrainingModel(nn.Module):
             logits: Tensor = architecture.classifier(
                 *(rows(features[name], places[name]) for name in IMAGE_INPUTS), *vectors
             )
-            return logits.float()
+            trained = self.auxiliary if self.training else None
+            return logits.float(), trained(features).float() if trained is not None else None
         given = {"ocr_viz": pictures, "frame1": frames, "frame2": frames}
         whole: Tensor = self.deployed(*(given[name].index_select(0, places[name]) for name in IMAGE_INPUTS), *vectors)
-        return whole
+        return whole, None
 
 
 def rows(features: Tensor, places: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch.utils.data import default_collate
 from cb_core.checkpoint import load_checkpoint
 from cb_core.data import get_dataset_db
 from cb_core.data.augmentation import AugmentOptions, PairAugmentation
-from cb_core.data.torch_dataset import PairDataset, unique_frames
+from cb_core.data.batches import unique_frames
+from cb_core.data.torch_dataset import PairDataset
 from cb_core.deployment import DeploymentModel
 from cb_core.registry import create_model
 from cb_core.tracking import Experiment
@@ -74,9 +75,10 @@ def test_without_sharing_every_pair_has_frames_of_its_own(pairs):
 
 
 def test_frames_of_two_cameras_are_never_shared():
-    keys, places = unique_frames(np.array([0, 0, 1]), np.array([[7, 8], [8, 7], [7, 9]]))
+    keys, places, first = unique_frames(np.array([0, 0, 1]), np.array([[7, 8], [8, 7], [7, 9]]))
     assert keys.tolist() == [[0, 7], [0, 8], [1, 7], [1, 9]]
     assert places.tolist() == [[0, 1], [1, 0], [2, 3]]
+    assert first.tolist() == [0, 1, 4, 5]
 
 
 def test_all_frames_of_a_video_are_altered_alike_and_those_of_separate_pairs_are_not(whole_dataset):
@@ -145,7 +147,7 @@ def test_a_model_answers_the_same_with_shared_frames(pairs, name):
     model = create_model(name).eval()
     batch, samples = pairs.batch(range(8)), default_collate(pairs.__getitems__(range(8)))
     with torch.inference_mode():
-        shared = TrainingModel(model, Preprocessing()).eval()(*(batch[key] for key in BATCH_INPUTS))
+        shared = TrainingModel(model, Preprocessing()).eval()(*(batch[key] for key in BATCH_INPUTS))[0]
         separately = DeploymentModel(model, Preprocessing()).eval()(*(samples[key] for key in INPUT_NAMES))
     torch.testing.assert_close(shared, separately, atol=1e-4, rtol=1e-4)
 
