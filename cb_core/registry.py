@@ -48,6 +48,8 @@ class ModelInfo:
     """First line of the factory's docstring."""
     options: Mapping[str, Any]
     """model_config keys and their defaults, read from the factory's signature."""
+    hyperparameters: Mapping[str, Any]
+    """Hyperparameters of training that suit it, where they are not the common defaults."""
     total_params: int
     trainable_params: int
 
@@ -58,10 +60,17 @@ class ModelInfo:
 
 
 _factories: dict[str, Factory] = {}
+_hyperparameters: dict[str, Mapping[str, Any]] = {}
 
 
-def register_model(name: str) -> Callable[[FactoryT], FactoryT]:
-    """Register the decorated factory under `name`. Raises UsageError when the name is taken."""
+def register_model(name: str, hyperparameters: Mapping[str, Any] | None = None) -> Callable[[FactoryT], FactoryT]:
+    """Register the decorated factory under `name`. Raises UsageError when the name is taken.
+
+    Args:
+        name: What users call it.
+        hyperparameters: Values of `cb_core.training.Hyperparameters` with which it trains well, where the common
+            defaults do not; a user's own values come before them.
+    """
 
     def register(factory: FactoryT) -> FactoryT:
         holder = _factories.get(name)
@@ -71,6 +80,7 @@ def register_model(name: str) -> Callable[[FactoryT], FactoryT]:
                 f"in {factory.__module__}."
             )
         _factories[name] = factory
+        _hyperparameters[name] = dict(hyperparameters or {})
         return factory
 
     return register
@@ -129,6 +139,7 @@ def get_model_info(name: str) -> ModelInfo:
         module=factory.__module__,
         description=(inspect.getdoc(factory) or "").partition("\n")[0],
         options={key: parameter.default for key, parameter in inspect.signature(factory).parameters.items()},
+        hyperparameters=_hyperparameters[name],
         total_params=model.get_num_total_params(),
         trainable_params=model.get_num_trainable_params(),
     )

@@ -53,6 +53,28 @@ class LateFusion(nn.Module):
                 features.update(zip(served, apart, strict=True))
         return features
 
+    def encode_once(self, frames: Tensor, pictures: Tensor) -> dict[str, Tensor]:
+        """Return the features of pictures that several pairs share, for `frame1`, `frame2` and `ocr_viz`.
+
+        Args:
+            frames: Strips `(frames, 3, 48, 480)`, each once.
+            pictures: `ocr_viz` `(pictures, 3, 48, 480)`, each once.
+
+        Returns:
+            Features of all frames under `frame1` and `frame2`, of all pictures under `ocr_viz`.
+        """
+        given = {"ocr_viz": pictures, "frame1": frames, "frame2": frames}
+        features: dict[str, Tensor] = {}
+        for encoder_name, encoder in self.encoders.items():
+            served = [name for name in IMAGE_INPUTS if self.roles[name] == encoder_name]
+            # Each tensor once, though two roles may be given the same one.
+            different = {id(given[name]): given[name] for name in served}
+            together = encoder(torch.cat(list(different.values())))
+            apart = together.split([len(images) for images in different.values()])
+            found = dict(zip(different, apart, strict=True))
+            features |= {name: found[id(given[name])] for name in served}
+        return features
+
     def get_num_trainable_params(self) -> int:
         """Return the number of parameters that training changes."""
         return count_params(self, trainable_only=True)

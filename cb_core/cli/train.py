@@ -23,6 +23,10 @@ def _default(name: str) -> str:
     return f"[default: {getattr(_DEFAULT, name)}]"
 
 
+def _rate(name: str) -> str:
+    return f"[default: what suits the architecture, mostly {getattr(_DEFAULT, name)}]"
+
+
 @reporting("train")
 @click.argument("dataset")
 @click.option("--name", required=True, help="Name of the experiment.")
@@ -40,11 +44,21 @@ def _default(name: str) -> str:
 @click.option("--epochs", type=int, help=f"Passes over the training split at most. {_default('epochs')}")
 @click.option("--batch-size", type=int, help=f"Pairs per step on each device. {_default('batch_size')}")
 @click.option("--accumulation", type=int, help=f"Steps per change of the weights. {_default('accumulation')}")
-@click.option("--learning-rate", type=float, help=f"Peak rate of the features. {_default('learning_rate')}")
-@click.option("--head-learning-rate", type=float, help=f"Peak rate of the head. {_default('head_learning_rate')}")
+@click.option("--learning-rate", type=float, help=f"Peak rate of the features. {_rate('learning_rate')}")
+@click.option("--head-learning-rate", type=float, help=f"Peak rate of the head. {_rate('head_learning_rate')}")
 @click.option("--schedule", type=click.Choice(SCHEDULES), help=f"Course of the rates. {_default('schedule')}")
 @click.option("--balance", type=click.Choice(BALANCES), help=f"Where rare classes count more. {_default('balance')}")
 @click.option("--augment/--no-augment", default=None, help="Alter training pictures, or not. [default: augment]")
+@click.option(
+    "--share-frames/--no-share-frames",
+    default=None,
+    help="Take pairs together that share frames, and encode each once (late fusion). [default: share]",
+)
+@click.option(
+    "--auxiliary-weight",
+    type=float,
+    help=f"Also learn where captions are in single frames (late fusion). {_default('auxiliary_weight')}",
+)
 @click.option("--patience", type=int, help=f"Stop after so many epochs without a better F1. {_default('patience')}")
 @click.option("--max-minutes", type=float, help="Stop before an epoch that would end later.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help=f"Arithmetic. {_default('precision')}")

@@ -17,7 +17,8 @@ from typing import Any
 
 import pysubs2
 
-from cb_runtime.errors import InputError
+from cb_runtime.errors import InputError, UsageError
+from cb_runtime.geometry import Box
 
 SUBTITLE_FORMATS = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}
 """Suffix -> pysubs2's name of the format."""
@@ -27,6 +28,10 @@ CENTISECOND = Fraction(1, 100)
 
 _PLACEHOLDER = re.compile(r"\[caption \d+\]")
 """What cb writes as the text of a caption that nobody transcribed."""
+
+
+Region = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the displayed frame, half-open."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Caption:
     start_frame: int | None = None
     """First frame that shows it, where the file has no times."""
     end_frame: int | None = None
+    region: Region | None = None
+    """Where it stands in the frame, where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +145,11 @@ def _from_json(path: Path, text: str) -> CaptionFile:
 def _from_entry(path: Path, number: int, entry: object, document: Mapping[str, Any]) -> Caption:
     try:
         return _caption_from_entry(number, entry, document)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, UsageError) as error:
         raise InputError(
             f"{path}: caption {number} must have start_pts and end_pts with a time_base, or start and end in seconds, "
-            f"or start_frame and end_frame; and text or null. Problem: {type(error).__name__}: {error}."
+            f"or start_frame and end_frame; text or null; and a region of four pixels, if any. Problem: "
+            f"{type(error).__name__}: {error}."
         ) from error
 
 
@@ -159,8 +167,16 @@ def _caption_from_entry(number: int, entry: Any, document: Mapping[str, Any]) ->
         first, stop = int(entry["start_frame"]), int(entry["end_frame"])
         if first < 0:
             raise ValueError("frames count from 0")
-        return Caption(f"caption {number} (frames {first} to {stop})", text, start_frame=first, end_frame=stop)
-    return Caption(_name("caption", number, start, end), text, start, end)
+        name = f"caption {number} (frames {first} to {stop})"
+        return Caption(name, text, start_frame=first, end_frame=stop, region=_region(entry.get("region")))
+    return Caption(_name("caption", number, start, end), text, start, end, region=_region(entry.get("region")))
+
+
+def _region(values: Any) -> Region | None:  # noqa: ANN401  (JSON)
+    if values is None:
+        return None
+    left, top, right, bottom = (int(value) for value in values)
+    return Box(left, top, right, bottom).as_tuple()
 
 
 def _fraction(value: object) -> Fraction:

@@ -68,7 +68,11 @@ class VideoContent:
     def digest(self) -> str:
         """Return SHA-256 over everything that training can see of the video."""
         content = hashlib.sha256()
-        captions = [[caption.start_frame, caption.end_frame, caption.text] for caption in self.annotation.captions]
+        captions = [
+            # A region only where there is one, so that datasets without any keep their digest.
+            [caption.start_frame, caption.end_frame, caption.text, *([caption.region] if caption.region else [])]
+            for caption in self.annotation.captions
+        ]
         content.update(json.dumps([self.layout.to_dict(), captions, self.plan], sort_keys=True).encode())
         content.update(self.inputs.ocr_viz.tobytes() + self.inputs.spatial_features.astype("<f4").tobytes())
         for frame in self.frames:

@@ -111,6 +111,8 @@ class VideoCaption(Base):
     end_pts: Mapped[int] = mapped_column(BigInteger)
     text: Mapped[str | None] = mapped_column(Text)
     """NULL: not transcribed; `''`: confirmed empty, no caption is shown."""
+    region: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    """Left, top, right, bottom in pixels of the displayed frame; NULL where the caption file does not say."""
     video: Mapped[Video] = relationship(back_populates="captions")
 
 

@@ -76,6 +76,7 @@ def _captions(content: VideoContent) -> list[VideoCaption]:
             start_pts=content.timeline.pts_at(caption.start_frame),
             end_pts=content.timeline.pts_at(caption.end_frame),
             text=caption.text,
+            region=list(caption.region) if caption.region else None,
         )
         for number, caption in enumerate(content.annotation.captions, 1)
     ]

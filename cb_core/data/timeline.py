@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_core.data.captions import Caption, CaptionFile
+from cb_core.data.captions import Caption, CaptionFile, Region
 from cb_runtime.errors import InputError
 
 UNKNOWN = -2
@@ -60,6 +60,7 @@ class FrameCaption:
     end_frame: int
     text: str | None
     name: str
+    region: Region | None = None
 
 
 @dataclass
@@ -102,9 +103,10 @@ def _placed(timeline: Timeline, caption: Caption, tolerance: Fraction) -> FrameC
     if caption.start is None or caption.end is None:
         assert caption.start_frame is not None
         assert caption.end_frame is not None
-        return FrameCaption(caption.start_frame, min(caption.end_frame, frames), caption.text, caption.name)
+        stop = min(caption.end_frame, frames)
+        return FrameCaption(caption.start_frame, stop, caption.text, caption.name, caption.region)
     start, end = timeline.frame_at(caption.start - tolerance), timeline.frame_at(caption.end - tolerance)
-    return FrameCaption(start, end, caption.text, caption.name)
+    return FrameCaption(start, end, caption.text, caption.name, caption.region)
 
 
 def _problems(timeline: Timeline, file: CaptionFile, placed: Sequence[FrameCaption]) -> dict[str, str]:

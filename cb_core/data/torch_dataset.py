@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import aliased
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from cb_core.data.batches import SHOWS_CAPTION, Augment, Batch, Sample, unique_frames
 from cb_core.data.database import database_errors, dataset_engine, open_session_on
+from cb_core.data.extents import read_extents
 from cb_core.data.pictures import image_from_png, png_from_image, vector_from_bytes
 from cb_core.data.schema import SPLITS, FontEmbedding, Pair, Strip, Video, VideoLayout
 from cb_core.data.summary import DatasetSummary, summarise_dataset
@@ -23,12 +26,6 @@ from cb_runtime.errors import InputError, UsageError
 from cb_runtime.features import no_font_embedding, ocr_viz
 from cb_runtime.layout import layout_from_dict
 from cb_runtime.video.types import Image
-
-Sample = dict[str, Any]
-"""`ocr_viz`, `frame1`, `frame2`: uint8 (48, 480, 3); `spatial_features`: float32 (6,); `font_embedding`: float32
-(512,); `label`: int."""
-
-Augment = Callable[[Sample], Sample]
 
 _inherited: list[Connection] = []
 """Connections a forked worker got from its parent; kept, because closing them there would disturb the parent's."""
@@ -43,7 +40,7 @@ class PairDataset(Dataset[Sample]):
     Args:
         database: SQLite file or SQLAlchemy URL.
         split: One of `SPLITS`.
-        augment: Called with every sample, returns the sample to use.
+        augment: Alters every sample, or the frames of each camera of a batch.
         use_font_embedding: Give the stored font embeddings; zeros otherwise.
         ocr_viz_variant: Draw the picture in this variant instead of the dataset's.
         cache_mib: Encoded strips kept in memory by each process, in MiB at most.
@@ -72,6 +69,7 @@ class PairDataset(Dataset[Sample]):
         self._read_summary(ocr_viz_variant)
         self._read_pairs()
         self._read_videos()
+        self._read_extents()
         self._free_bytes = cache_mib * 2**20
         self._encoded: dict[int, bytes] = {}
         self._connection: Connection | None = None
@@ -85,6 +83,8 @@ class PairDataset(Dataset[Sample]):
     """Frames from first to second, negative for reversed pairs, in the order of this dataset."""
     video_ids: NDArray[np.int64]
     """Key of each pair's video, in the order of this dataset."""
+    strip_ids: NDArray[np.int64]
+    """Keys of each pair's two strips (pairs, 2), in the order of this dataset."""
 
     def class_counts(self) -> dict[str, int]:
         """Return the number of pairs of every label, zero included."""
@@ -99,10 +99,52 @@ class PairDataset(Dataset[Sample]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return several samples; every strip among them is read and decoded once."""
-        wanted = np.unique(self._strips[list(indices)])
-        strips = {key: image_from_png(data) for key, data in self._strip_bytes(wanted.tolist()).items()}
+        strips = self._decoded(self.strip_ids[list(indices)])
         samples = [self._sample(index, strips) for index in indices]
         return [self.augment(sample) for sample in samples] if self.augment else samples
+
+    def batch(self, indices: Sequence[int], *, share_frames: bool = True) -> Batch:
+        """Return several pairs with each picture once.
+
+        Args:
+            indices: Pairs of this dataset; one may occur more than once.
+            share_frames: Pairs of one video are seen by one camera: their frames are altered alike, and each is there
+                once. Otherwise each pair has its own camera, and nothing is shared.
+        """
+        chosen = np.asarray(indices, np.int64)
+        videos = self.video_ids[chosen]
+        _, seen, camera = np.unique(
+            videos if share_frames else np.arange(len(chosen)), return_index=True, return_inverse=True
+        )
+        keys, index, first = unique_frames(camera, self.strip_ids[chosen])
+        presence = SHOWS_CAPTION[self.labels[chosen]].ravel()[first]
+        extents = [
+            self._extents[video].of_frame(frame, shows_caption=shows)
+            for video, frame, shows in zip(
+                np.repeat(videos, 2)[first].tolist(),
+                self._frames[chosen].ravel()[first].tolist(),
+                presence,
+                strict=True,
+            )
+        ]
+        strips = self._decoded(keys[:, 1])
+        shots = [
+            self._altered(int(videos[pair]), [strips[key] for key in keys[keys[:, 0] == number, 1].tolist()])
+            for number, pair in enumerate(seen)
+        ]
+        vectors = [self._inputs_of_video[key][1:] for key in videos.tolist()]
+        return {
+            "frames": torch.cat([frames for _, frames in shots]),
+            "frame1_index": torch.from_numpy(index[:, 0].copy()),
+            "frame2_index": torch.from_numpy(index[:, 1].copy()),
+            "pictures": torch.stack([picture for picture, _ in shots]),
+            "picture_index": torch.from_numpy(camera),
+            "spatial_features": torch.from_numpy(np.stack([spatial for spatial, _ in vectors])),
+            "font_embedding": torch.from_numpy(np.stack([font for _, font in vectors])),
+            "label": torch.from_numpy(self.labels[chosen]),
+            "presence": torch.from_numpy(presence.astype(np.float32)),
+            "extent": torch.from_numpy(np.stack(extents)),
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_connection": None, "_encoded": {}, "_free_bytes": self._free_bytes + self._cached()}
@@ -110,8 +152,16 @@ class PairDataset(Dataset[Sample]):
     def _cached(self) -> int:
         return sum(len(data) for data in self._encoded.values())
 
+    def _altered(self, video: int, strips: Sequence[Image]) -> tuple[Tensor, Tensor]:
+        picture = torch.from_numpy(image_from_png(self._inputs_of_video[video][0]))
+        frames = torch.from_numpy(np.stack(strips))
+        return self.augment.alter(picture, frames) if self.augment else (picture, frames)
+
+    def _decoded(self, keys: NDArray[np.int64]) -> dict[int, Image]:
+        return {key: image_from_png(data) for key, data in self._strip_bytes(np.unique(keys).tolist()).items()}
+
     def _sample(self, index: int, strips: dict[int, Image]) -> Sample:
-        first, second = self._strips[index].tolist()
+        first, second = self.strip_ids[index].tolist()
         picture, spatial, font = self._inputs_of_video[int(self.video_ids[index])]
         return {
             "ocr_viz": torch.from_numpy(image_from_png(picture)),
@@ -161,7 +211,7 @@ class PairDataset(Dataset[Sample]):
     def _read_pairs(self) -> None:
         first, second = aliased(Strip), aliased(Strip)
         query = (
-            select(Pair.label, Pair.distance, Pair.video_id, Pair.strip1_id, Pair.strip2_id)
+            select(Pair.label, Pair.distance, Pair.video_id, Pair.strip1_id, Pair.strip2_id, first.frame, second.frame)
             .join(Video, Pair.video_id == Video.id)
             .join(first, Pair.strip1_id == first.id)
             .join(second, Pair.strip2_id == second.id)
@@ -176,7 +226,7 @@ class PairDataset(Dataset[Sample]):
             )
         columns = np.asarray(rows, np.int64)
         self.labels, self.distances, self.video_ids = (columns[:, place].copy() for place in range(3))
-        self._strips = columns[:, 3:].copy()
+        self.strip_ids, self._frames = columns[:, 3:5].copy(), columns[:, 5:].copy()
 
     def _read_videos(self) -> None:
         query = (
@@ -197,6 +247,10 @@ class PairDataset(Dataset[Sample]):
             )
             for row in rows
         }
+
+    def _read_extents(self) -> None:
+        with open_session_on(self.database) as session, database_errors(self.database):
+            self._extents = read_extents(session, self.split, self.summary.preprocessing)
 
     def _picture(self, layout: dict[str, Any], stored: bytes) -> bytes:
         if self.ocr_viz_variant == self.summary.ocr_viz_variant:

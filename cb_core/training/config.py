@@ -29,12 +29,23 @@ MAY_CHANGE_ON_RESUME = frozenset({"epochs", "patience", "max_minutes"})
 """Hyperparameters that `--resume` may change: when to stop is not part of what was learnt so far."""
 
 _POSITIVE = ("epochs", "batch_size", "accumulation", "learning_rate", "head_learning_rate")
-_NOT_NEGATIVE = ("weight_decay", "warmup_epochs", "patience", "clip_norm", "label_smoothing", "seed")
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "warmup_epochs",
+    "patience",
+    "clip_norm",
+    "label_smoothing",
+    "auxiliary_weight",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Everything that shapes what a model learns, apart from its architecture and its data."""
+    """Everything that shapes what a model learns, apart from its architecture and its data.
+
+    An architecture may state other defaults (see `cb_core.registry.register_model`).
+    """
 
     epochs: int = 20
     """Passes over the training split at most."""
@@ -56,10 +67,16 @@ class Hyperparameters:
     """One of `BALANCES`."""
     label_smoothing: float = 0.0
     """Share of each target spread over all classes, in [0, 1)."""
+    auxiliary_weight: float = 0.0
+    """Weight in the loss of an auxiliary head that predicts caption presence and extent in each frame (late fusion);
+    0 trains without it."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them as they are."""
     augment: bool = True
     """Whether training pictures are altered (compression, blur, brightness, shifts)."""
+    share_frames: bool = True
+    """Whether a batch takes pairs that share frames, each of which late fusion encodes once; other architectures are
+    always shown pairs in a freer order."""
     patience: int = 6
     """Epochs without a better macro F1 after which training stops; 0 never stops early."""
     max_minutes: float | None = None

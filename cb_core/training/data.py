@@ -14,7 +14,7 @@ from cb_core.data.augmentation import PairAugmentation
 from cb_core.data.torch_dataset import PairDataset
 from cb_core.training.config import Hyperparameters
 from cb_core.training.model_choice import ModelChoice
-from cb_core.training.sampling import EpochSampler, SeededPairs
+from cb_core.training.sampling import EpochSampler, SeededPairs, SharedPairs
 from cb_runtime.contract import LABELS, ModelMetadata
 
 MAX_WORKERS = 12
@@ -86,11 +86,13 @@ def class_warnings(splits: Splits) -> list[str]:
 
 
 def make_train_loader(
-    splits: Splits, settings: Hyperparameters, workers: int, device: torch.device
+    splits: Splits, settings: Hyperparameters, workers: int, device: torch.device, *, share_frames: bool
 ) -> tuple[DataLoader[dict[str, Any]], EpochSampler]:
     """Return the training loader and the sampler to which each epoch is told."""
-    sampler = EpochSampler(splits.train.labels.tolist(), settings.seed, balanced=settings.balance == "sampler")
-    pairs: Dataset[dict[str, Any]] = SeededPairs(splits.train, settings.seed)
+    sampler = EpochSampler(
+        splits.train, settings.seed, balanced=settings.balance == "sampler", share_frames=share_frames
+    )
+    pairs = SeededPairs(splits.train, settings.seed, share_frames=share_frames)
     # A last batch of a few pairs would give noisy BatchNorm statistics; small splits keep theirs.
     drop_last = len(splits.train) >= settings.batch_size
     loader = _loader(pairs, settings.batch_size, workers, device, sampler=sampler, drop_last=drop_last)
@@ -100,12 +102,12 @@ def make_train_loader(
 def make_val_loader(
     splits: Splits, settings: Hyperparameters, workers: int, device: torch.device
 ) -> DataLoader[dict[str, Any]]:
-    """Return the validation loader, in the split's order."""
-    return _loader(splits.val, settings.batch_size, workers, device)
+    """Return the validation loader, in the split's order, in which neighbours share frames."""
+    return _loader(SharedPairs(splits.val), settings.batch_size, workers, device)
 
 
 def _loader(
-    pairs: Dataset[dict[str, Any]],
+    pairs: Dataset[Any],
     batch_size: int,
     workers: int,
     device: torch.device,
@@ -115,12 +117,17 @@ def _loader(
         pairs,
         batch_size,
         num_workers=workers,
+        collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
         # Of its own: loaders draw a number each time they start workers, which would shift dropout in a resumed run.
         generator=torch.Generator(),
         **options,
     )
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  (it is a batch already)
+    return batch
 
 
 def default_workers(device: torch.device) -> int:

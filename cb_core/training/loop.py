@@ -13,13 +13,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cb_core.deployment import DeploymentModel
+from cb_core.architectures.late_fusion import LateFusion
+from cb_core.training.auxiliary import AuxiliaryTask, auxiliary_loss
 from cb_core.training.config import Hyperparameters
 from cb_core.training.data import Splits, default_workers, make_train_loader, make_val_loader, sample_count
 from cb_core.training.metrics import ValidationMeter, ValidationMetrics
+from cb_core.training.model import BATCH_INPUTS, TrainingModel
 from cb_core.training.optimization import make_loss, make_optimizer, make_schedule
 from cb_core.training.sampling import derived_seed
-from cb_runtime.contract import INPUT_NAMES, Preprocessing
+from cb_runtime.contract import Preprocessing
 from cb_runtime.errors import ModelError
 from cb_runtime.progress import Progress
 
@@ -32,7 +34,7 @@ class EpochStatistics:
     """How an epoch of training went."""
 
     loss: float
-    """Mean loss over pairs, as trained on: with class weights and label smoothing."""
+    """Mean loss over pairs, as trained on: with class weights, label smoothing and the auxiliary task."""
     samples_per_second: float
     """Pairs trained on per second, over all processes."""
     data_wait_share: float
@@ -57,9 +59,12 @@ class Trainer:
         count = default_workers(device) if workers is None else workers
         # Convolutions are faster with channels last, and pictures arrive that way.
         self.architecture = architecture.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(self.architecture, settings)
-        loader, self._sampler = make_train_loader(splits, settings, count, device)
-        model = DeploymentModel(self.architecture, preprocessing)
+        self.auxiliary = _auxiliary_task(self.architecture, settings)
+        optimizer = make_optimizer(self.architecture, settings, self.auxiliary)
+        # Other architectures gain nothing by it, so they are shown pairs in a freer order.
+        share_frames = settings.share_frames and isinstance(architecture, LateFusion)
+        loader, self._sampler = make_train_loader(splits, settings, count, device, share_frames=share_frames)
+        model = TrainingModel(self.architecture, preprocessing, self.auxiliary)
         prepared = accelerator.prepare(model, optimizer, loader, make_val_loader(splits, settings, count, device))
         self._model: nn.Module = prepared[0]
         self.optimizer: torch.optim.Optimizer = prepared[1]
@@ -100,7 +105,7 @@ class Trainer:
         meter = ValidationMeter(self.accelerator.device)
         with torch.inference_mode():
             for step, batch in enumerate(self._val_loader, start=1):
-                logits, labels = self.accelerator.gather_for_metrics((self._logits(batch), batch["label"]))
+                logits, labels = self.accelerator.gather_for_metrics((self._outputs(batch)[0], batch["label"]))
                 meter.add(logits, labels)
                 progress("validation", step, len(self._val_loader))
         return meter.metrics()
@@ -111,7 +116,11 @@ class Trainer:
 
     def _step(self, batch: dict[str, Any]) -> Tensor:
         with self.accelerator.accumulate(self._model):
-            loss: Tensor = self._loss(self._logits(batch), batch["label"])
+            logits, auxiliary = self._outputs(batch)
+            loss: Tensor = self._loss(logits, batch["label"])
+            if auxiliary is not None:
+                added = auxiliary_loss(auxiliary, batch["presence"], batch["extent"])
+                loss = loss + self._settings.auxiliary_weight * added
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients and self._settings.clip_norm:
                 self.accelerator.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm)
@@ -121,9 +130,9 @@ class Trainer:
                 self.schedule.after_step()
         return loss.detach()
 
-    def _logits(self, batch: dict[str, Any]) -> Tensor:
-        logits: Tensor = self._model(**{name: batch[name] for name in INPUT_NAMES})
-        return logits
+    def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        outputs: tuple[Tensor, Tensor | None] = self._model(**{name: batch[name] for name in BATCH_INPUTS})
+        return outputs
 
     def _check_loss(self, total: Tensor, epoch: int, step: int) -> None:
         if not math.isfinite(total.item()):
@@ -132,6 +141,14 @@ class Trainer:
                 f"--learning-rate (now {self._settings.learning_rate:g}) and --head-learning-rate (now "
                 f"{self._settings.head_learning_rate:g}), or use --precision no."
             )
+
+
+def _auxiliary_task(architecture: nn.Module, settings: Hyperparameters) -> AuxiliaryTask | None:
+    if not settings.auxiliary_weight:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(settings.seed, "auxiliary task"))
+        return AuxiliaryTask(architecture)
 
 
 class _Stopwatch:

@@ -28,9 +28,18 @@ def head_parameter_names(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_parameters() if not set(name.split(".")).isdisjoint(HEAD_MODULES)}
 
 
-def make_optimizer(model: nn.Module, settings: Hyperparameters) -> torch.optim.AdamW:
-    """Return AdamW over what is trainable: features and head at their own rates, weight decay on matrices only."""
-    return torch.optim.AdamW(list(_parameter_groups(model, settings)), lr=settings.learning_rate)
+def make_optimizer(
+    model: nn.Module, settings: Hyperparameters, auxiliary: nn.Module | None = None
+) -> torch.optim.AdamW:
+    """Return AdamW over what is trainable: features and head at their own rates, weight decay on matrices only.
+
+    An auxiliary head is trained as the head is, without decay: it is thrown away.
+    """
+    groups = list(_parameter_groups(model, settings))
+    if auxiliary is not None:
+        rate = {"lr": settings.head_learning_rate, "weight_decay": 0.0, "name": "head"}
+        groups.append({"params": list(auxiliary.parameters()), **rate})
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
 def _parameter_groups(model: nn.Module, settings: Hyperparameters) -> Iterator[dict[str, Any]]:

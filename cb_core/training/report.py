@@ -26,13 +26,17 @@ class EpochReport:
     """Expected time until the last epoch is done, if nothing stops training before."""
 
     def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds_left), 60)
         return (
             f"epoch {self.epoch}/{self.epochs}  loss {self.training.loss:.4f}  val loss {self.validation.loss:.4f}  "
             f"F1 {self.validation.macro_f1:.4f}{' (best)' if self.is_best else ''}  "
             f"{self.training.samples_per_second:.1f} samples/s  {self.training.data_wait_share:.0%} waiting for data  "
-            f"{minutes}:{seconds:02d} left"
+            f"{_clock(self.seconds)}, {_clock(self.seconds_left)} left"
         )
+
+
+def _clock(duration: float) -> str:
+    minutes, seconds = divmod(round(duration), 60)
+    return f"{minutes}:{seconds:02d}"
 
 
 @dataclass(frozen=True)

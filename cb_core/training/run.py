@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from cb_core.checkpoint import Checkpoint, load_checkpoint
+from cb_core.registry import get_model_info
 from cb_core.tracking.recorder import code_commit, start_experiment
 from cb_core.tracking.sinks import RunDescription, check_sinks
 from cb_core.training.accelerator import make_accelerator
@@ -102,9 +103,9 @@ class _Run:
 def _prepare(config: RunConfig, warn: Warn) -> _Run:
     started = time.monotonic()
     checkpoint = _stopped_run(config, warn)
-    settings = _settings(config, checkpoint)
     check_sinks(config.trackers)
     choice = choose_model(config, checkpoint)
+    settings = _settings(config, checkpoint, choice)
     accelerator = make_accelerator(settings, config.device)
     splits = open_splits(config.dataset, choice, settings)
     metadata = splits.metadata(choice, code_commit())
@@ -132,9 +133,10 @@ def _stopped_run(config: RunConfig, warn: Warn) -> Checkpoint | None:
     return None
 
 
-def _settings(config: RunConfig, checkpoint: Checkpoint | None) -> Hyperparameters:
+def _settings(config: RunConfig, checkpoint: Checkpoint | None, choice: ModelChoice) -> Hyperparameters:
     if checkpoint is None:
-        return hyperparameters_from_dict(config.hyperparameters)
+        suited = hyperparameters_from_dict(get_model_info(choice.architecture_name).hyperparameters)
+        return hyperparameters_from_dict(config.hyperparameters, suited)
     assert checkpoint.training_state is not None, "_stopped_run has checked it"
     return hyperparameters_on_resume(checkpoint.training_state["hyperparameters"], config.hyperparameters)
 

@@ -9,10 +9,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cb_core.training.clips import clip_order
 from cb_runtime.contract import LABELS
 
 
@@ -23,12 +26,21 @@ def derived_seed(*parts: int | str) -> int:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield `(epoch, index)` of every pair once, shuffled; or as many, each class drawn equally often."""
+    """Yield `(epoch, index)` of every pair once, shuffled; or as many, each class drawn equally often.
 
-    def __init__(self, labels: Sequence[int], seed: int, *, balanced: bool) -> None:
-        self._labels = torch.as_tensor(labels, dtype=torch.long)
+    Args:
+        pairs: The split.
+        seed: Decides, with the epoch, which pairs come and in which order.
+        balanced: Draw each class equally often.
+        share_frames: Bring pairs that share frames together (see `cb_core.training.clips`).
+    """
+
+    def __init__(self, pairs: KnownPairs, seed: int, *, balanced: bool, share_frames: bool) -> None:
+        self._pairs = pairs
+        self._labels = torch.as_tensor(pairs.labels, dtype=torch.long)
         self._seed = seed
         self._balanced = balanced
+        self._share_frames = share_frames
         self.epoch = 0
 
     def start_epoch(self, epoch: int) -> None:
@@ -44,8 +56,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", self.epoch))
         count = len(self._labels)
-        order = self._balanced_order(generator) if self._balanced else torch.randperm(count, generator=generator)
-        return ((self.epoch, index) for index in order.tolist())
+        drawn = self._balanced_order(generator) if self._balanced else torch.randperm(count, generator=generator)
+        order = drawn.tolist()
+        if self._share_frames:
+            order = clip_order(order, self._pairs.video_ids, self._pairs.strip_ids, generator)
+        return ((self.epoch, index) for index in order)
 
     def _balanced_order(self, generator: torch.Generator) -> Tensor:
         members = [torch.nonzero(self._labels == label).flatten() for label in range(len(LABELS))]
@@ -70,20 +85,58 @@ class Pairs(Protocol):
         ...
 
 
-class SeededPairs(Dataset[dict[str, Any]]):
-    """A split whose random augmentation depends on seed, epoch and batch, and on nothing else."""
+class KnownPairs(Protocol):
+    """What the order of pairs depends on."""
 
-    def __init__(self, pairs: Pairs, seed: int) -> None:
+    labels: NDArray[np.int64]
+    """Label of every pair (pairs,)."""
+    video_ids: NDArray[np.int64]
+    """Video of every pair (pairs,)."""
+    strip_ids: NDArray[np.int64]
+    """The two strips of every pair (pairs, 2)."""
+
+
+class BatchedPairs(Protocol):
+    """What a loader needs of a dataset split."""
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        ...
+
+    def batch(self, indices: Sequence[int], *, share_frames: bool) -> dict[str, Tensor]:
+        """Return several pairs with each picture once, as `PairDataset.batch` does."""
+        ...
+
+
+class SharedPairs(Dataset[Any]):
+    """A split whose batches hold each picture once; nothing in it is random."""
+
+    def __init__(self, pairs: BatchedPairs) -> None:
         self._pairs = pairs
-        self._seed = seed
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitems__(self, positions: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Return the samples of one batch of `(epoch, index)`, as DataLoader asks for them."""
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return one batch, as DataLoader asks for it."""
+        return self._pairs.batch(indices, share_frames=True)
+
+
+class SeededPairs(Dataset[Any]):
+    """A split whose random augmentation depends on seed, epoch and batch, and on nothing else."""
+
+    def __init__(self, pairs: BatchedPairs, seed: int, *, share_frames: bool) -> None:
+        self._pairs = pairs
+        self._seed = seed
+        self._share_frames = share_frames
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitems__(self, positions: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """Return one batch of `(epoch, index)`, as DataLoader asks for it."""
         epoch, indices = positions[0][0], [index for _, index in positions]
         # On the CPU generator only, and given back as it was: dropout has its own sequence.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self._seed, "batch", epoch, *indices))
-            return self._pairs.__getitems__(indices)
+            return self._pairs.batch(indices, share_frames=self._share_frames)

@@ -52,7 +52,7 @@ class RunState:
 
 
 def training_state(state: RunState, trainer: Trainer, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `last.pt` holds beside weights and optimizer: plain types only.
+    """Return what `last.pt` holds beside weights and optimizer: plain types and tensors.
 
     No states of random generators: every epoch seeds its own from the run's seed and its number.
     """
@@ -61,6 +61,7 @@ def training_state(state: RunState, trainer: Trainer, hyperparameters: Mapping[s
         "run": dataclasses.asdict(state),
         "schedule": trainer.schedule.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
+        "auxiliary": trainer.auxiliary.state_dict() if trainer.auxiliary is not None else None,
         "precision": trainer.accelerator.mixed_precision,
         "hyperparameters": dict(hyperparameters),
     }
@@ -95,5 +96,7 @@ def restore(checkpoint: Checkpoint, trainer: Trainer) -> None:
     stored = checkpoint.training_state or {}
     trainer.optimizer.load_state_dict(checkpoint.optimizer_state_dict or {})
     trainer.schedule.load_state_dict(stored["schedule"])
+    if trainer.auxiliary is not None:
+        trainer.auxiliary.load_state_dict(stored["auxiliary"])
     if trainer.accelerator.scaler is not None and stored["scaler"]:
         trainer.accelerator.scaler.load_state_dict(stored["scaler"])

@@ -132,7 +132,7 @@ def test_a_dataset_of_a_newer_cb_is_refused(path):
 LATER_MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "later", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "later", "0002", None, None
 
 def upgrade():
     op.add_column("videos", sa.Column("mood", sa.Text()))

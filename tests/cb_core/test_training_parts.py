@@ -134,9 +134,14 @@ def test_label_smoothing_changes_the_loss():
     assert losses[1] > losses[0]
 
 
+def epoch_sampler(labels, seed, *, balanced=False):
+    pairs = SimpleNamespace(labels=np.asarray(labels))
+    return EpochSampler(pairs, seed, balanced=balanced, share_frames=False)
+
+
 def test_an_epoch_shows_every_pair_once_in_an_order_that_seed_and_epoch_decide():
     def order(seed, epoch):
-        sampler = EpochSampler([0] * 50, seed, balanced=False)
+        sampler = epoch_sampler([0] * 50, seed)
         sampler.start_epoch(epoch)
         return list(sampler)
 
@@ -148,7 +153,7 @@ def test_an_epoch_shows_every_pair_once_in_an_order_that_seed_and_epoch_decide()
 
 def test_balanced_sampling_draws_rare_classes_as_often_and_ignores_absent_ones():
     labels = [0] * 900 + [1] * 90 + [3] * 10
-    sampler = EpochSampler(labels, seed=0, balanced=True)
+    sampler = epoch_sampler(labels, 0, balanced=True)
     drawn = np.bincount([labels[index] for _, index in sampler], minlength=5)
     assert drawn.sum() == len(sampler) == 1000
     assert drawn[[2, 4]].tolist() == [0, 0]
@@ -159,18 +164,18 @@ class NoisyPairs:
     def __len__(self):
         return 10
 
-    def __getitems__(self, indices):
-        return [{"value": torch.rand(()).item(), "index": index} for index in indices]
+    def batch(self, indices, *, share_frames):
+        return {"value": torch.rand(len(indices)).tolist(), "index": indices, "share_frames": share_frames}
 
 
 def test_augmentation_depends_on_seed_epoch_and_batch_and_not_on_what_was_drawn_before():
-    pairs = SeededPairs(NoisyPairs(), seed=1)
+    pairs = SeededPairs(NoisyPairs(), 1, share_frames=True)
     first = pairs.__getitems__([(1, 4), (1, 5)])
     before = torch.get_rng_state()
     torch.rand(3)
     assert pairs.__getitems__([(1, 4), (1, 5)]) == first
     assert pairs.__getitems__([(2, 4), (2, 5)]) != first
-    assert SeededPairs(NoisyPairs(), seed=2).__getitems__([(1, 4), (1, 5)]) != first
+    assert SeededPairs(NoisyPairs(), 2, share_frames=True).__getitems__([(1, 4), (1, 5)]) != first
     torch.set_rng_state(before)
     assert len(pairs) == 10
 
@@ -179,7 +184,7 @@ def test_preparing_a_batch_does_not_disturb_dropout():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    SeededPairs(NoisyPairs(), seed=1).__getitems__([(1, 4)])
+    SeededPairs(NoisyPairs(), 1, share_frames=True).__getitems__([(1, 4)])
     assert torch.equal(torch.rand(2), expected)
 
 

@@ -15,7 +15,7 @@ from cb_core.checkpoint import load_checkpoint
 from cb_core.data import get_dataset_db
 from cb_core.registry import create_model, register_model
 from cb_core.tracking import Experiment
-from cb_core.training import train
+from cb_core.training import Hyperparameters, RunConfig, train
 from cb_core.training.loop import Trainer
 from cb_runtime.backends import OpenOptions
 from cb_runtime.contract import LABELS
@@ -69,7 +69,7 @@ def test_a_run_learns_and_leaves_checkpoints_golden_samples_and_its_row(dataset)
 def test_the_progress_line_tells_loss_f1_rate_waiting_and_time_left(dataset):
     lines = []
     train(run_config(dataset, hyperparameters={"epochs": 1}), on_epoch=lambda report: lines.append(str(report)))
-    for part in ("epoch 1/1", "loss 1.", "F1 0.", "(best)", "samples/s", "% waiting for data", "0:00 left"):
+    for part in ("epoch 1/1", "loss 1.", "F1 0.", "(best)", "samples/s", "% waiting for data  0:0", ", 0:00 left"):
         assert part in lines[0]
 
 
@@ -239,6 +239,20 @@ def test_an_architecture_without_a_head_is_told_that_its_learning_rate_has_no_ef
     train(config, warn=warnings.append)
     assert any("--head-learning-rate has no effect" in text for text in warnings)
     assert experiment(dataset).model_config == {}
+
+
+@register_model("suited_for_tests", {"learning_rate": 1e-5, "warmup_epochs": 2.0})
+def suited() -> nn.Module:
+    """Trains well at a rate of its own."""
+    return create_model(ARCHITECTURE)
+
+
+def test_an_architecture_is_trained_as_suits_it_unless_the_user_says_otherwise(dataset):
+    config = RunConfig(str(dataset), "a", "suited_for_tests", output=dataset.parent / "run", device="cpu", workers=0)
+    train(dataclasses.replace(config, hyperparameters={"epochs": 1, "warmup_epochs": 0.0}))
+    stored = experiment(dataset).hyperparameters
+    assert (stored["learning_rate"], stored["warmup_epochs"]) == (1e-5, 0.0)
+    assert stored["head_learning_rate"] == Hyperparameters().head_learning_rate
 
 
 def test_a_row_that_cannot_be_updated_does_not_stop_the_run(dataset):

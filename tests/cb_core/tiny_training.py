@@ -13,7 +13,7 @@ from cb_core.data.pictures import bytes_from_vector, png_from_image
 from cb_core.data.schema import DatasetSettings, Pair, Strip, Video, VideoLayout
 from cb_core.registry import load_plugin
 from cb_core.training import RunConfig
-from cb_runtime.contract import LABELS
+from cb_runtime.contract import LABELS, REVERSED_LABEL
 from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout
 
@@ -32,13 +32,18 @@ def run_config(dataset: Path, **changes) -> RunConfig:
     return RunConfig(str(dataset), **{**defaults, **changes})
 
 
-def write_dataset(path: Path, *, pairs_per_class: int = 6, missing: dict[str, str] | None = None) -> Path:
-    """Write a dataset of two videos, one per split; `missing` names a class to leave out of a split."""
+def write_dataset(
+    path: Path, *, pairs_per_class: int = 6, missing: dict[str, str] | None = None, orders: int = 1
+) -> Path:
+    """Write a dataset of two videos, one per split; `missing` names a class to leave out of a split.
+
+    With two `orders`, each pair comes in both, so that pairs share frames.
+    """
     with next(get_dataset_db(path, create=True)) as db:
         db.add(DatasetSettings(name=path.stem, options=BuildOptions().to_dict(), created_at=_now(), cb_version="0"))
         for number, split in enumerate(("train", "val")):
             labels = [name for name in LABELS if (missing or {}).get(split) != name]
-            _add_video(db, number, split, labels, pairs_per_class)
+            _add_video(db, number, split, labels, pairs_per_class, orders)
         db.commit()
     return path
 
@@ -47,7 +52,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _add_video(db, number: int, split: str, labels: list[str], pairs_per_class: int) -> None:
+def _add_video(db, number: int, split: str, labels: list[str], pairs_per_class: int, orders: int) -> None:
     generator = np.random.default_rng(number)
     digest = f"{number:064d}"
     size = {"size_bytes": 1, "width": 960, "height": 540, "frame_count": 1000}
@@ -61,15 +66,19 @@ def _add_video(db, number: int, split: str, labels: list[str], pairs_per_class: 
     db.add(video)
     db.flush()
     for index in range(pairs_per_class * len(labels)):
-        _add_pair(db, video.id, 2 * index, labels[index % len(labels)], generator)
+        _add_pair(db, video.id, 2 * index, labels[index % len(labels)], generator, orders)
 
 
-def _add_pair(db, video_id: int, frame: int, label: str, generator: np.random.Generator) -> None:
+def _add_pair(db, video_id: int, frame: int, label: str, generator: np.random.Generator, orders: int) -> None:
     images = [png_from_image(picture) for picture in _pictures(label, generator)]
     first, second = (Strip(video_id=video_id, frame=frame + i, pts=frame + i, image=images[i]) for i in range(2))
     db.add_all((first, second))
     db.flush()
-    db.add(Pair(video_id=video_id, strip1_id=first.id, strip2_id=second.id, label=LABELS.index(label), distance=1))
+    index = LABELS.index(label)
+    db.add(Pair(video_id=video_id, strip1_id=first.id, strip2_id=second.id, label=index, distance=1))
+    if orders == 2:
+        back = {"strip1_id": second.id, "strip2_id": first.id, "label": REVERSED_LABEL[index], "distance": -1}
+        db.add(Pair(video_id=video_id, **back))
 
 
 def _pictures(label: str, generator: np.random.Generator):
