@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class ScoredVideo:
     durations: Sequence[int]
     """How long each frame is shown, in the same units; 0 when unknown."""
     scores: PairScores
-    """Label probabilities of the pairs of neighbouring frames."""
+    """Label probabilities of the pairs of frames."""
     partial: bool
     """True when parts of the video could not be read."""
     messages: tuple[str, ...]
@@ -129,8 +129,9 @@ class BoundaryPredictor:
         *,
         region: str | None = None,
         layout_file: str | Path | None = None,
-        min_frames: int = DecodeOptions.min_frames,
-        change_penalty: float = DecodeOptions.change_penalty,
+        min_frames: int | None = None,
+        change_penalty: float | None = None,
+        distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
         progress: Progress = no_progress,
@@ -141,8 +142,9 @@ class BoundaryPredictor:
             path: A video, or a video database (`.db`) with its stored layout.
             region: Caption region `left,top,right,bottom` in pixels or fractions of the frame; None detects it.
             layout_file: A JSON layout; not together with `region`.
-            min_frames: See `DecodeOptions`.
-            change_penalty: See `DecodeOptions`.
+            min_frames: Least length of a caption; this and the next two take the model's own `Decoding` when None.
+            change_penalty: How sure a change from caption to caption must be; see `Decoding`.
+            distances: Distances of the pairs that are scored and decoded; see `Decoding`.
             font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
             progress: Told about every batch of frames.
@@ -153,11 +155,12 @@ class BoundaryPredictor:
         Raises:
             UsageError: Options out of range; and what `score_video` raises.
         """
-        options = DecodeOptions(min_frames, change_penalty)
+        options = DecodeOptions(min_frames, change_penalty, distances)
         scored = self.score_video(
             path,
             region=region,
             layout_file=layout_file,
+            distances=distances,
             font_embedding=font_embedding,
             detector=detector,
             progress=progress,
@@ -170,6 +173,7 @@ class BoundaryPredictor:
         *,
         region: str | None = None,
         layout_file: str | Path | None = None,
+        distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
         progress: Progress = no_progress,
@@ -187,27 +191,39 @@ class BoundaryPredictor:
         elif self._font_encoder is None:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
+        distances = distances or self.metadata.decoding.distances
         with closing(open_source(path)) as source:
             layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
             if layout is None:
-                nothing = no_scores()
+                nothing = no_scores(distances)
                 return ScoredVideo(source.info, None, (), (), nothing, source.report.partial, (NO_TEXT,), 0.0)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._scored(source, layout, inputs, progress)
+            return self._scored(source, layout, inputs, distances, progress)
 
     def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
-        """Return the captions that a scored video's probabilities give."""
-        scores = scored.scores
-        time_base = scored.video.time_base
-        spans = decode_spans(scored.pts, scored.durations, time_base, scores.forward, scores.backward, options)
+        """Return the captions that a scored video's probabilities give.
+
+        Where the options say nothing, the model's own `Decoding` is obeyed, at the distances that were scored. Raises
+        UsageError for a distance that was not.
+        """
+        wanted = options or DecodeOptions()
+        if wanted.distances is None:
+            wanted = replace(wanted, distances=scored.scores.distances)
+        decoding = wanted.applied_to(self.metadata.decoding)
+        spans = decode_spans(scored.pts, scored.durations, scored.video.time_base, scored.scores, decoding)
         statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
     def _scored(
-        self, source: FrameSource, layout: CaptionLayout, inputs: VideoInputs, progress: Progress
+        self,
+        source: FrameSource,
+        layout: CaptionLayout,
+        inputs: VideoInputs,
+        distances: tuple[int, ...],
+        progress: Progress,
     ) -> ScoredVideo:
         pts, durations = array("q"), array("q")
         began = time.perf_counter()
@@ -215,6 +231,7 @@ class BoundaryPredictor:
             self.session,
             self._strips(source, layout, pts, durations),
             inputs,
+            distances=distances,
             batch_size=self.batch_size,
             total=source.info.frame_count,
             progress=progress,
@@ -236,8 +253,9 @@ class BoundaryPredictor:
         frames, scores = len(scored.pts), scored.scores
         return {
             "frames": frames,
-            "pairs": 2 * len(scores.forward),
-            "contradictions": int(contradictions(scores.forward, scores.backward).sum()),
+            "pairs": scores.count,
+            "distances": list(scores.distances),
+            "contradictions": int(contradictions(scores).sum()),
             "batch_size": self.batch_size,
             "seconds": round(scored.seconds, 3),
             "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),

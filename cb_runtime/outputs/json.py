@@ -63,6 +63,8 @@ def _segment(number: int, span: Span) -> dict[str, Any]:
         "start_frame": span.start_frame,
         "end_frame": span.end_frame,
         "score": span.score,
+        "start_score": span.start_score,
+        "end_score": span.end_score,
         "flags": list(span.flags),
     }
 
@@ -89,4 +91,6 @@ def _span(segment: Mapping[str, Any]) -> Span:
         text=segment["text"],
         score=float(segment["score"]),
         flags=tuple(segment["flags"]),
+        start_score=float(segment.get("start_score", 1.0)),
+        end_score=float(segment.get("end_score", 1.0)),
     )

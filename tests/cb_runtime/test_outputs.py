@@ -173,6 +173,8 @@ def test_json_has_the_keys_that_subtitle_tools_read_and_the_exact_times(track, t
         "start_frame": 4,
         "end_frame": 9,
         "score": 0.75,
+        "start_score": 1.0,
+        "end_score": 1.0,
         "flags": [],
     }
     assert [segment["text"] for segment in document["segments"]] == list(TEXTS)
