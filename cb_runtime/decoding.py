@@ -5,13 +5,13 @@ also ends, and a fade over many uncertain frames still has exactly one boundary.
 say what neighbours cannot: a caption gone for a frame or two and back is one caption when the frames on both sides are
 `same`, and a change that only one pair sees is none. Both directions of a pair are one piece of evidence: the mean of
 their log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives
-each boundary's probability.
+each boundary's probability. Where a boundary is a fade, the strips say where half opacity lies (`cb_runtime.fades`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from cb_runtime.calibration import calibrated
 from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.fades import Fade, StripProducts, find_fades
 from cb_runtime.scoring import PairScores
 from cb_runtime.spans import Span
-from cb_runtime.trellis import Posteriors, Trellis
+from cb_runtime.trellis import Trellis
 
 CONTRADICTION = "contradiction"
 """Flag of a caption at one of whose neighbouring pairs the two directions claim different labels."""
@@ -74,7 +75,12 @@ def distances_from_text(text: str) -> tuple[int, ...]:
 
 
 def decode_spans(
-    pts: Sequence[int], durations: Sequence[int], time_base: Fraction, scores: PairScores, decoding: Decoding
+    pts: Sequence[int],
+    durations: Sequence[int],
+    time_base: Fraction,
+    scores: PairScores,
+    decoding: Decoding,
+    products: StripProducts | None = None,
 ) -> list[Span]:
     """Return the captions of a video in time order.
 
@@ -84,6 +90,8 @@ def decode_spans(
         time_base: Unit of the times, in seconds.
         scores: Label probabilities of the video's pairs.
         decoding: How to decode them; uses the pairs at its distances.
+        products: Of all n strips: finds fades, and puts their boundaries at half opacity. None leaves them where the
+            pairs put them.
 
     Returns:
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
@@ -99,24 +107,43 @@ def decode_spans(
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence, decoding.change_penalty)
     posteriors = trellis.posteriors(evidence, decoding.change_penalty)
+    fades = find_fades(path.starts, path.ends, products) if products else {}
+    times = [*pts, _end_of_video(pts, durations)]
     doubted = contradictions(scores)
     spans = []
-    for start, end in zip(path.starts, path.ends, strict=True):
-        begins, finishes = _boundary_scores(posteriors, decoding, start, end)
+    for first, stop in zip(path.starts, path.ends, strict=True):
+        start = _edge(first, posteriors.begins, posteriors.shown_first, times, fades, decoding)
+        end = _edge(stop, posteriors.ends, posteriors.shown_last, times, fades, decoding)
         spans.append(
             Span(
-                start_pts=pts[start],
-                end_pts=pts[end] if end < len(pts) else _end_of_video(pts, durations),
+                start_pts=start.pts,
+                end_pts=end.pts,
                 time_base=time_base,
-                start_frame=start,
-                end_frame=end,
-                score=begins * finishes,
-                flags=(CONTRADICTION,) if doubted[max(start - 1, 0) : end].any() else (),
-                start_score=begins if start else 1.0,
-                end_score=finishes if end < len(pts) else 1.0,
+                start_frame=start.frame,
+                end_frame=end.frame,
+                score=start.score * end.score,
+                flags=(CONTRADICTION,) if doubted[max(start.frame - 1, 0) : end.frame].any() else (),
+                start_score=start.score if start.frame else 1.0,
+                end_score=end.score if end.frame < len(pts) else 1.0,
+                fade_in=start.fade,
+                fade_out=end.fade,
+                fade_in_pts=start.fade_pts,
+                fade_out_pts=end.fade_pts,
             )
         )
     return spans
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """Start or end of a caption."""
+
+    frame: int
+    pts: int
+    score: float
+    """Calibrated probability; at the video's own start and end, that a caption is shown there."""
+    fade: tuple[int, int] | None = None
+    fade_pts: tuple[int, int] | None = None
 
 
 def _check(pts: Sequence[int], durations: Sequence[int], scores: PairScores, decoding: Decoding) -> None:
@@ -164,13 +191,32 @@ def contradictions(scores: PairScores) -> NDArray[np.bool_]:
     return differ
 
 
-def _boundary_scores(posteriors: Posteriors, decoding: Decoding, start: int, end: int) -> tuple[float, float]:
-    """Return the calibrated probabilities of start and end; at the video's first and last frame, of a caption there."""
-    frames = len(posteriors.begins) + 1
-    begins = posteriors.begins[start - 1] if start else posteriors.shown_first
-    finishes = posteriors.ends[end - 1] if end < frames else posteriors.shown_last
-    both = calibrated(np.array([begins, finishes]), decoding.score_scale, decoding.score_offset)
-    return float(both[0]), float(both[1])
+def _edge(
+    frame: int, probabilities: Array, at_edge: float, pts: Sequence[int], fades: Mapping[int, Fade], decoding: Decoding
+) -> _Edge:
+    """Return the boundary that the path has at a frame, moved to half opacity where it is a fade.
+
+    Args:
+        frame: Where the path has it; the number of frames for an end beyond the video.
+        probabilities: `(n - 1,)`: such a boundary is at frame i + 1. Those of all frames of a fade count together.
+        at_edge: Probability that a caption is shown at the video's first or last frame, in place of a boundary there.
+        pts: Of the frames, and of the end of the video.
+        fades: Of the path's boundaries.
+        decoding: How to calibrate the probability.
+    """
+    fade = fades.get(frame)
+    if fade is None:
+        inside = 0 < frame < len(pts) - 1
+        probability = probabilities[frame - 1] if inside else at_edge
+        return _Edge(frame, pts[frame], _calibrated(probability, decoding))
+    first, last = min(fade.interval[0], frame), max(fade.interval[1], frame)
+    probability = probabilities[first - 1 : last].sum()
+    times = (pts[fade.interval[0]], pts[fade.interval[1]])
+    return _Edge(fade.frame, pts[fade.frame], _calibrated(probability, decoding), fade.interval, times)
+
+
+def _calibrated(probability: float, decoding: Decoding) -> float:
+    return float(calibrated(probability, decoding.score_scale, decoding.score_offset))
 
 
 def _end_of_video(pts: Sequence[int], durations: Sequence[int]) -> int:

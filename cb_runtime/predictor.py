@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.files import sha256_of_file
 from cb_runtime.fonts import FontEncoder
@@ -57,6 +58,8 @@ class ScoredVideo:
     """What the user should know; one line each."""
     seconds: float
     """Time that decoding the video, preparing strips and scoring took."""
+    products: StripProducts | None = None
+    """What fades are found by; None where no strip was made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +214,9 @@ class BoundaryPredictor:
         if wanted.distances is None:
             wanted = replace(wanted, distances=scored.scores.distances)
         decoding = wanted.applied_to(self.metadata.decoding)
-        spans = decode_spans(scored.pts, scored.durations, scored.video.time_base, scored.scores, decoding)
+        spans = decode_spans(
+            scored.pts, scored.durations, scored.video.time_base, scored.scores, decoding, scored.products
+        )
         statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
@@ -225,11 +230,11 @@ class BoundaryPredictor:
         distances: tuple[int, ...],
         progress: Progress,
     ) -> ScoredVideo:
-        pts, durations = array("q"), array("q")
+        pts, durations, products = array("q"), array("q"), StripProducts()
         began = time.perf_counter()
         scores = score_strips(
             self.session,
-            self._strips(source, layout, pts, durations),
+            self._strips(source, layout, pts, durations, products),
             inputs,
             distances=distances,
             batch_size=self.batch_size,
@@ -238,16 +243,24 @@ class BoundaryPredictor:
         )
         seconds = time.perf_counter() - began
         messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
-        return ScoredVideo(source.info, layout, pts, durations, scores, source.report.partial, messages, seconds)
+        partial = source.report.partial
+        return ScoredVideo(source.info, layout, pts, durations, scores, partial, messages, seconds, products)
 
     def _strips(
-        self, source: FrameSource, layout: CaptionLayout, pts: array[int], durations: array[int]
+        self,
+        source: FrameSource,
+        layout: CaptionLayout,
+        pts: array[int],
+        durations: array[int],
+        products: StripProducts,
     ) -> Iterator[Image]:
-        """Give a strip per frame as they are decoded, noting the frames' times."""
+        """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
         for frame in source.frames(layout.region):
             pts.append(frame.pts)
             durations.append(frame.duration)
-            yield strip(frame.image, self.metadata.preprocessing, layout.anchor)
+            picture = strip(frame.image, self.metadata.preprocessing, layout.anchor)
+            products.add(picture)
+            yield picture
 
     def _statistics(self, scored: ScoredVideo) -> dict[str, Any]:
         frames, scores = len(scored.pts), scored.scores

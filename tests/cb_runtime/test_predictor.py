@@ -1,6 +1,7 @@
 """From a video file to its captions, with a model whose answers are known."""
 
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -133,6 +134,29 @@ def test_the_model_s_calibration_reaches_the_scores(tmp_path, source):
         (span,) = predictor.predict_video("x", region=REGION_TEXT).spans
         scores.append(span.start_score)
     assert 0.5 < scores[1] < 0.95 < scores[0]
+
+
+def test_a_fade_s_boundary_is_at_half_opacity_and_its_interval_is_reported(model, source, monkeypatch):
+    text = np.zeros((32, 256, 1), np.float32)
+    text[4:28, 8:248:4] = text[4:28, 9:248:4] = 1  # strokes
+    opacity = [0.0] * 12 + [step / 13 for step in range(1, 13)] + [1.0] * 20 + [0.0] * 12
+
+    def picture(self, region=None):
+        for index, level in enumerate(opacity):
+            image = (EMPTY + 170 * level * text).repeat(3, axis=2).astype(np.uint8)
+            yield Frame(index, index * 2, 2, image)
+
+    source([])
+    monkeypatch.setattr(FakeSource, "frames", picture)
+    predictor = BoundaryPredictor(model)
+    scored = predictor.score_video("x", region=REGION_TEXT)
+    (span,) = predictor.decode(scored).spans
+    assert (span.start_frame, span.end_frame) == (18, 44)
+    assert (span.start_pts, span.fade_in, span.fade_in_pts) == (36, (12, 24), (24, 48))
+    assert (span.fade_out, span.fade_out_pts) == (None, None)
+    (unmoved,) = predictor.decode(replace(scored, products=None)).spans
+    assert unmoved.fade_in is None
+    assert unmoved.start_frame > 20, "the model alone calls the caption there too late"
 
 
 def test_a_scored_video_can_be_decoded_again_and_again(model, source):
