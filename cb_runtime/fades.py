@@ -36,14 +36,11 @@ LEAST_CONTRAST = 1.0
 LEAST_PARTLY_VISIBLE = 2
 """A fade has at least this many partly visible frames; one alone is how a cut looks after resampling."""
 
-LEAST_SETTLED = 2
-"""So many frames before and after a fade must have been seen."""
+LEAST_SETTLED, SETTLED_SHARE = 2, 0.125
+"""So many frames before and after a fade must have been seen, and this share of its length."""
 
 _LEVEL_ERROR, _FIT_ERROR, _WORST_ERROR = 0.25, 0.04, 0.15
 """Most that the levels of a ramp, its root mean square error and its worst frame may be off, as opacities."""
-
-_LONGEST_SHARE = 0.8
-"""Most of a window that a ramp may take: what is before and after must have been seen."""
 
 _SCENE_SHARE, _SCENE_RATIO = 0.25, 4.0
 """A scene, or a caption, ends at once where one step changes this share of all that changes in the window and, at the
@@ -164,9 +161,7 @@ def _credible_ramp(gram: Array, at: int) -> tuple[float, float] | None:
     believed = (
         finer.partly_visible[best] >= LEAST_PARTLY_VISIBLE
         and bottom - 1 <= at <= top + 1
-        and bottom >= LEAST_SETTLED - 1
-        and top <= count - LEAST_SETTLED
-        and top - bottom <= _LONGEST_SHARE * count
+        and min(bottom + 1, count - top) >= max(LEAST_SETTLED, SETTLED_SHARE * (top - bottom))
         and cut_error > _CUT_MARGIN + _CUT_RATIO * error
         and np.sqrt(error / count) < _FIT_ERROR
         and np.abs(level + height * finer.values[best] - opacity).max() < _WORST_ERROR

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import StripProducts
@@ -204,23 +204,24 @@ class BoundaryPredictor:
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
             return self._scored(source, layout, inputs, distances, progress)
 
-    def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
+    def decode(self, scored: ScoredVideo, options: DecodeOptions | Decoding | None = None) -> CaptionTrack:
         """Return the captions that a scored video's probabilities give.
 
-        Where the options say nothing, the model's own `Decoding` is obeyed, at the distances that were scored. Raises
-        UsageError for a distance that was not.
+        Options replace parts of the model's own `Decoding`, at the distances that were scored unless they say others; a
+        `Decoding` replaces all of it. Raises UsageError for a distance that was not scored.
         """
-        wanted = options or DecodeOptions()
-        if wanted.distances is None:
-            wanted = replace(wanted, distances=scored.scores.distances)
-        decoding = wanted.applied_to(self.metadata.decoding)
-        spans = decode_spans(
-            scored.pts, scored.durations, scored.video.time_base, scored.scores, decoding, scored.products
-        )
+        decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
+        scores, time_base = scored.scores, scored.video.time_base
+        spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
         statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
+
+    def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
+        if options.distances is None:
+            options = replace(options, distances=scored.scores.distances)
+        return options.applied_to(self.metadata.decoding)
 
     def _scored(
         self,

@@ -165,6 +165,8 @@ def test_a_scored_video_can_be_decoded_again_and_again(model, source):
     scored = predictor.score_video("x", region=REGION_TEXT)
     assert frames(predictor.decode(scored)) == [(6, 19)]
     assert frames(predictor.decode(scored, DecodeOptions(distances=(1,)))) == [(6, 12), (13, 19)]
+    assert frames(predictor.decode(scored, Decoding(distances=(1,), min_frames=3))) == [(6, 12), (13, 19)]
+    assert frames(predictor.decode(scored, Decoding(distances=(1,), min_frames=9))) == [(6, 19)]
     with pytest.raises(UsageError, match="distance 4 were not scored"):
         predictor.decode(scored, DecodeOptions(distances=(1, 4)))
 
