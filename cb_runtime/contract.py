@@ -123,8 +123,12 @@ class Decoding:
     min_frames: int = 1
     """Least length of a caption in frames; one that is cut by the start or end of the video may be shorter."""
     change_penalty: float = 1.0
-    """How much surer of `different` than of `same` the evidence must be to split a caption, in natural log units: 1.0
-    asks for odds of 2.7 to 1, 0 for even odds. Only one caption following another at once is affected."""
+    """How much surer of `different` than of `same` the evidence at all distances must be to split a caption, in natural
+    log units: 1.0 asks for odds of 2.7 to 1, 0 for even odds. Only a caption that follows another at once is affected.
+    """
+    blink_penalty: float = 2.0
+    """How much surer of `same` than of `different` it must be, across a gap of less than the largest distance, to take
+    what follows for the same caption. Captions a frame or two apart are common, a caption that flickers is rare."""
     score_scale: float = 1.0
     """Factor, above 0, of the logit of a boundary's probability; below 1 where pairs that share frames err together."""
     score_offset: float = 0.0
@@ -137,6 +141,7 @@ class Decoding:
             "distance_weights": len(weights) == len(self.distances) and all(0 < x < math.inf for x in weights),
             "min_frames": self.min_frames >= 1,
             "change_penalty": 0 <= self.change_penalty < math.inf,
+            "blink_penalty": 0 <= self.blink_penalty < math.inf,
             "score_scale": 0 < self.score_scale < math.inf,
             "score_offset": math.isfinite(self.score_offset),
         }

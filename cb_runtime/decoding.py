@@ -90,8 +90,8 @@ def decode_spans(
         time_base: Unit of the times, in seconds.
         scores: Label probabilities of the video's pairs.
         decoding: How to decode them; uses the pairs at its distances.
-        products: Of all n strips: finds fades, and puts their boundaries at half opacity. None leaves them where the
-            pairs put them.
+        products: Of all n strips: finds fades, and puts their boundaries at half opacity, whatever the least length.
+            None leaves them where the pairs put them.
 
     Returns:
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
@@ -103,10 +103,10 @@ def decode_spans(
     _check(pts, durations, scores, decoding)
     if len(pts) < 2:
         return []
-    trellis = Trellis(decoding.distances, decoding.min_frames)
+    trellis = Trellis(decoding)
     evidence = combined_evidence(scores, decoding)
-    path = trellis.best_path(evidence, decoding.change_penalty)
-    posteriors = trellis.posteriors(evidence, decoding.change_penalty)
+    path = trellis.best_path(evidence)
+    posteriors = trellis.posteriors(evidence)
     fades = find_fades(path.starts, path.ends, products) if products else {}
     times = [*pts, _end_of_video(pts, durations)]
     doubted = contradictions(scores)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import LABELS
+from cb_runtime.contract import LABELS, Decoding
 
 SAME, DIFFERENT, EMPTY_EMPTY, EMPTY_VALID, VALID_EMPTY = range(len(LABELS))
 
@@ -46,6 +46,8 @@ class Step(NamedTuple):
     """A caption starts at the later frame."""
     ends: bool
     """A caption was shown last at the earlier frame."""
+    returns: bool
+    """A caption is back from a blink at the later frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +80,15 @@ class Trellis:
     A caption may end, blink, or be followed by another, only once it was shown for `min_frames` on end: so its least
     length is kept. It may blink for less than w frames, so that a pair spans the blink. A video starts empty or in a
     caption of any age, and may end in a caption of any age but not in a blink.
+
+    Args:
+        decoding: Its distances, least length and penalties; evidence must have its weights already.
     """
 
-    def __init__(self, distances: tuple[int, ...], min_frames: int) -> None:
-        self.distances = distances
-        width = distances[-1]
+    def __init__(self, decoding: Decoding) -> None:
+        width, min_frames = decoding.distances[-1], decoding.min_frames
         roots = [State((0,) * width, 0), State((1,) * width, min_frames)]
-        self.states, self.steps = _reached(roots, distances, min_frames)
+        self.states, self.steps = _reached(roots, decoding.distances, min_frames)
         self._into = _grouped(self.steps, len(self.states), "target")
         self._out_of = _grouped(self.steps, len(self.states), "source")
         self._step_sources = np.array([step.source for step in self.steps] + [0])
@@ -97,22 +101,22 @@ class Trellis:
         self._required = _one_hot([step.labels for step in self.steps])
         self._begins = np.array([step.begins for step in self.steps])
         self._ends = np.array([step.ends for step in self.steps])
-        self._changes = self._begins & self._ends
+        returns = np.array([step.returns for step in self.steps])
+        self._penalties = decoding.change_penalty * (self._begins & self._ends) + decoding.blink_penalty * returns
 
-    def best_path(self, evidence: Array, change_penalty: float) -> Path:
+    def best_path(self, evidence: Array) -> Path:
         """Return the captions on the most probable path.
 
         Args:
             evidence: `(n - 1, distances, 5)` log-evidence for each label of the pair that ends at frame i + 1; 0 where
                 there is no such pair.
-            change_penalty: Taken from the score of every step from one caption straight into another.
         """
         chosen = np.empty((len(evidence), len(self.states)), np.uint8)
         columns = np.arange(len(self.states))
         score = self._first
         for chunk in _chunks(len(evidence)):
             rows = chosen[chunk]
-            for row, scores in enumerate(self._scores(evidence[chunk], change_penalty)[:, self._into]):
+            for row, scores in enumerate(self._scores(evidence[chunk])[:, self._into]):
                 candidates = score[self._sources] + scores
                 rows[row] = candidates.argmax(axis=0)
                 score = candidates[rows[row], columns]
@@ -133,13 +137,13 @@ class Trellis:
             starts.append(0)
         return Path(starts[::-1], ends[::-1])
 
-    def posteriors(self, evidence: Array, change_penalty: float) -> Posteriors:
+    def posteriors(self, evidence: Array) -> Posteriors:
         """Return the probabilities of starts and ends (forward-backward algorithm); arguments as in `best_path`."""
-        alpha = self._alpha(evidence, change_penalty)
+        alpha = self._alpha(evidence)
         total = np.logaddexp.reduce(alpha[-1] + self._last)
         begins, ends, beta = np.empty(len(evidence)), np.empty(len(evidence)), self._last
         for chunk in reversed(_chunks(len(evidence))):
-            scores = self._scores(evidence[chunk], change_penalty)
+            scores = self._scores(evidence[chunk])
             after = np.empty((len(scores), len(self.states)))
             for row, outgoing in reversed(list(enumerate(scores[:, self._out_of]))):
                 after[row] = beta
@@ -149,20 +153,20 @@ class Trellis:
         first, last = (np.exp(values[self._shown] - total).sum() for values in (alpha[0] + beta, alpha[-1]))
         return Posteriors(begins, ends, float(first), float(last))
 
-    def _alpha(self, evidence: Array, change_penalty: float) -> Array:
+    def _alpha(self, evidence: Array) -> Array:
         """Return `(n, states)`: log-probability of what was seen up to each frame, and of its state."""
         alpha = np.empty((len(evidence) + 1, len(self.states)))
         alpha[0] = self._first
         for chunk in _chunks(len(evidence)):
             rows = alpha[chunk.start : chunk.stop + 1]
-            for row, incoming in enumerate(self._scores(evidence[chunk], change_penalty)[:, self._into]):
+            for row, incoming in enumerate(self._scores(evidence[chunk])[:, self._into]):
                 rows[row + 1] = np.logaddexp.reduce(rows[row][self._sources] + incoming, axis=0)
         return alpha
 
-    def _scores(self, evidence: Array, change_penalty: float) -> Array:
+    def _scores(self, evidence: Array) -> Array:
         """Return the score of every step `(rows, steps + 1)`; the last column is of steps that do not exist."""
         padded = np.full((len(evidence), len(self.steps) + 1), -np.inf)
-        padded[:, :-1] = evidence.reshape(len(evidence), -1) @ self._required - change_penalty * self._changes
+        padded[:, :-1] = evidence.reshape(len(evidence), -1) @ self._required - self._penalties
         return padded
 
 
@@ -184,8 +188,9 @@ def _reached(roots: list[State], distances: tuple[int, ...], min_frames: int) ->
                 numbers[target] = len(numbers)
                 states.append(target)
             last, labels = state.window[-1], tuple(_label(state.window[-d], symbol) for d in distances)
-            changes = symbol > 0 and last != symbol and last != -symbol
-            steps.append(Step(numbers[state], numbers[target], labels, changes, last > 0 and abs(symbol) != last))
+            begins = symbol > 0 and abs(last) != symbol
+            ends, returns = last > 0 and abs(symbol) != last, last < 0 < symbol
+            steps.append(Step(numbers[state], numbers[target], labels, begins, ends, returns))
     return states, steps
 
 

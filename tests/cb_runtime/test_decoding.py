@@ -95,6 +95,18 @@ def test_another_caption_after_a_one_frame_gap_is_another():
     assert frames(decode(scores_of("..aaaa.bbbb..", sure=0.99))) == [(2, 6), (7, 11)]
 
 
+@pytest.mark.parametrize("gap", [".", ".."])
+def test_two_similar_captions_a_frame_or_two_apart_are_not_merged_on_a_weak_same(gap):
+    contents = f"..aaaa{gap}bbbb.."
+    scores = scores_of(contents)
+    after = 6 + len(gap)
+    for distance in (2, 3):
+        for one in range(after - distance, 6):
+            said(scores, distance, one, same=0.55, different=0.43)
+    assert frames(decode(scores)) == [(2, 6), (after, after + 4)]
+    assert frames(decode(scores, blink_penalty=0.0)) == [(2, after + 4)]
+
+
 def test_a_caption_does_not_end_in_a_blink():
     (span,) = decode(scores_of("..aaaa.", sure=0.99))
     assert (span.end_frame, span.end_score) == (6, pytest.approx(1, abs=0.01))
@@ -205,29 +217,32 @@ def _allowed(symbols, at, width, min_frames):
     return shown == at or shown >= min_frames
 
 
-def reading_score(symbols, evidence, distances, penalty):
+def reading_score(symbols, evidence, decoding):
+    distances = decoding.distances
     total = 0.0
     for distance, later in itertools.product(distances, range(1, len(symbols))):
         if later >= distance:
             one, other = (("." if s <= 0 else s) for s in (symbols[later - distance], symbols[later]))
             total += evidence[later - 1, distances.index(distance), LABELS.index(label_of(one, other))]
     changes = sum(0 < one != abs(other) > 0 for one, other in itertools.pairwise(symbols))
-    return total - penalty * changes
+    returns = sum(one < 0 < other for one, other in itertools.pairwise(symbols))
+    return total - decoding.change_penalty * changes - decoding.blink_penalty * returns
 
 
 @pytest.mark.parametrize(("distances", "min_frames"), [((1,), 1), ((1, 2), 2), ((1, 2, 3), 1), ((1, 3), 3)])
 def test_the_best_reading_and_its_probabilities_are_those_of_all_readings_tried_one_by_one(distances, min_frames):
     random = np.random.default_rng(7)
     all_readings = list(readings(6, distances[-1], min_frames))
-    trellis = Trellis(distances, min_frames)
+    decoding = Decoding(distances, min_frames=min_frames, change_penalty=0.7, blink_penalty=0.4)
+    trellis = Trellis(decoding)
     for _ in range(10):
         evidence = np.log(random.dirichlet(np.full(5, 0.4), (5, len(distances))).clip(1e-4))
         for column, distance in enumerate(distances):
             evidence[: distance - 1, column] = 0
-        totals = np.array([reading_score(symbols, evidence, distances, 0.7) for symbols in all_readings])
+        totals = np.array([reading_score(symbols, evidence, decoding) for symbols in all_readings])
         weights = np.exp(totals - np.logaddexp.reduce(totals))
         begins, ends = np.array([_boundaries(symbols) for symbols in all_readings]).transpose(1, 0, 2)
-        path, posteriors = trellis.best_path(evidence, 0.7), trellis.posteriors(evidence, 0.7)
+        path, posteriors = trellis.best_path(evidence), trellis.posteriors(evidence)
         best = totals.argmax()
         assert [frame for frame in path.starts if frame] == (np.flatnonzero(begins[best]) + 1).tolist()
         assert [frame for frame in path.ends if frame < 6] == (np.flatnonzero(ends[best]) + 1).tolist()
