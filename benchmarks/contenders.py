@@ -52,7 +52,7 @@ def runtime_on(artifact: Path, inputs: VideoInputs, batch_size: int) -> Contende
     session = open_session(artifact, device="cpu")
 
     def run(strips: Strips) -> NDArray[np.float32]:
-        scores = score_strips(session, iter(strips), inputs, batch_size=batch_size)
+        scores = score_strips(session, iter(strips), inputs, distances=(1,), batch_size=batch_size)
         return np.stack((scores.forward, scores.backward), axis=1)
 
     return run

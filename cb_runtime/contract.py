@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,6 +108,57 @@ class Preprocessing:
         return (self.height, self.width, 3)
 
 
+MAX_DISTANCE = 4
+"""Largest distance, in frames, of pairs that decoding uses: each further one multiplies its states by three."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How label probabilities become captions: tuned for the model, and overridden only where the caller asks."""
+
+    distances: tuple[int, ...] = (1, 2, 3)
+    """Distances in frames of the pairs that are scored; ascending from 1 to at most `MAX_DISTANCE`."""
+    distance_weights: tuple[float, ...] = ()
+    """Weight of the evidence at each of `distances`, above 0; empty: all 1."""
+    min_frames: int = 1
+    """Least length of a caption in frames; one that is cut by the start or end of the video may be shorter."""
+    change_penalty: float = 1.0
+    """How much surer of `different` than of `same` the evidence at all distances must be to split a caption, in natural
+    log units: 1.0 asks for odds of 2.7 to 1, 0 for even odds. Only a caption that follows another at once is affected.
+    """
+    blink_penalty: float = 2.0
+    """How much surer of `same` than of `different` it must be, across a gap of less than the largest distance, to take
+    what follows for the same caption. Captions a frame or two apart are common, a caption that flickers is rare."""
+    score_scale: float = 1.0
+    """Factor, above 0, of the logit of a boundary's probability; below 1 where pairs that share frames err together."""
+    score_offset: float = 0.0
+    """Added to the scaled logit. What both should be is found by `cb_runtime.calibration.fit_calibration`."""
+
+    def __post_init__(self) -> None:
+        weights = self.distance_weights or (1.0,) * len(self.distances)
+        rules = {
+            "distances": distances_fit(self.distances),
+            "distance_weights": len(weights) == len(self.distances) and all(0 < x < math.inf for x in weights),
+            "min_frames": self.min_frames >= 1,
+            "change_penalty": 0 <= self.change_penalty < math.inf,
+            "blink_penalty": 0 <= self.blink_penalty < math.inf,
+            "score_scale": 0 < self.score_scale < math.inf,
+            "score_offset": math.isfinite(self.score_offset),
+        }
+        for name in (name for name, kept in rules.items() if not kept):
+            raise ContractError(f"Decoding: {name} is out of range, got {getattr(self, name)}. Export the model again.")
+
+    def weight(self, distance: int) -> float:
+        """Return the weight of a distance; 1 for one that has none."""
+        return dict(zip(self.distances, self.distance_weights, strict=False)).get(distance, 1.0)
+
+
+def distances_fit(distances: tuple[int, ...]) -> bool:
+    """Tell whether distances ascend from 1 to at most `MAX_DISTANCE`."""
+    whole = all(isinstance(distance, int) for distance in distances)
+    return whole and distances[:1] == (1,) and list(distances) == sorted({*distances}) and distances[-1] <= MAX_DISTANCE
+
+
 def graph_input_specs(preprocessing: Preprocessing | None = None) -> tuple[TensorSpec, ...]:
     """Return the specs of the five inputs of an exported graph (pictures as uint8, channels last)."""
     shape = (BATCH_AXIS, *(preprocessing or Preprocessing()).strip_shape)
@@ -139,6 +191,7 @@ class ModelMetadata:
     model_config: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments the architecture was created with."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    decoding: Decoding = field(default_factory=Decoding)
     ocr_viz_variant: str = "boundaries"
     """One of `OCR_VIZ_VARIANTS`."""
     use_font_embedding: bool = False
@@ -242,7 +295,7 @@ def metadata_from_dict(values: object) -> ModelMetadata:
         raise ContractError(f"Model metadata of schema {SCHEMA} has unknown fields {unknown}. Export the model again.")
     try:
         return _metadata_from_fields(fields)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise ContractError(f"Model metadata is malformed: {error}. Export the model again.") from error
 
 
@@ -252,12 +305,20 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
         fields["preprocessing"] = Preprocessing(
             **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
         )
+    if "decoding" in fields:
+        fields["decoding"] = _decoding_from_fields(dict(fields["decoding"]))
     for name in ("inputs", "outputs"):
         if name in fields:
             fields[name] = tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in fields[name])
     if "labels" in fields:
         fields["labels"] = tuple(fields["labels"])
     return ModelMetadata(**fields)
+
+
+def _decoding_from_fields(fields: dict[str, Any]) -> Decoding:
+    for name in {"distances", "distance_weights"} & fields.keys():
+        fields[name] = tuple(fields[name])
+    return Decoding(**fields)
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

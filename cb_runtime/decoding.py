@@ -1,17 +1,17 @@
 """From label probabilities to captions: constrained decoding of the frame sequence.
 
-Each frame is *empty* or shows a *caption*. The label of a pair of neighbouring frames is the label of one step between
-such states: `empty_empty` stays empty, `empty_valid` starts a caption, `same` goes on with it, `different` starts the
-next one at once, `valid_empty` ends it. The most probable path through these states (Viterbi; L. Rabiner, "A tutorial
-on hidden Markov models", 1989) is consistent by construction: a caption that starts also ends, and a fade over many
-uncertain frames still has exactly one boundary. Both directions of a pair are one piece of evidence: the mean of their
-log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives each
-boundary's probability.
+The most probable path through the states of `cb_runtime.trellis` is consistent by construction: a caption that starts
+also ends, and a fade over many uncertain frames still has exactly one boundary. Pairs of frames further apart than one
+say what neighbours cannot: a caption gone for a frame or two and back is one caption when the frames on both sides are
+`same`, and a change that only one pair sees is none. Both directions of a pair are one piece of evidence: the mean of
+their log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives
+each boundary's probability. Where a boundary is a fade, the strips say where half opacity lies (`cb_runtime.fades`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,48 +19,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import LABELS, REVERSED_LABEL
+from cb_runtime.calibration import calibrated
+from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.fades import Fade, StripProducts, find_fades
+from cb_runtime.scoring import PairScores
 from cb_runtime.spans import Span
-
-SAME, DIFFERENT, EMPTY_EMPTY, EMPTY_VALID, VALID_EMPTY = range(len(LABELS))
+from cb_runtime.trellis import Trellis
 
 CONTRADICTION = "contradiction"
-"""Flag of a caption at one of whose pairs the two directions claim different labels."""
+"""Flag of a caption at one of whose neighbouring pairs the two directions claim different labels."""
 
 PROBABILITY_FLOOR = 1e-5
 """Least probability a label is given: one pair the model is wrongly certain of must not outvote its neighbours."""
-
-_EMPTY = 0
-_IMPOSSIBLE = len(LABELS)
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """What is known of captions beforehand."""
+    """What the caller wants otherwise than the model's own `Decoding`; None takes the model's."""
 
-    min_frames: int = 1
-    """Least length of a caption in frames; one that is cut by the start or end of the video may be shorter."""
-    change_penalty: float = 1.0
-    """How much surer of `different` than of `same` the evidence must be to split a caption, in natural log units: 1.0
-    asks for odds of 2.7 to 1, 0 for even odds. Only one caption following another at once is affected."""
+    min_frames: int | None = None
+    """See `Decoding`."""
+    change_penalty: float | None = None
+    """See `Decoding`."""
+    distances: tuple[int, ...] | None = None
+    """See `Decoding`."""
 
     def __post_init__(self) -> None:
-        if self.min_frames < 1:
+        if self.min_frames is not None and self.min_frames < 1:
             raise UsageError(f"--min-frames must be 1 or more, got {self.min_frames}.")
-        if not 0 <= self.change_penalty < float("inf"):
+        if self.change_penalty is not None and not 0 <= self.change_penalty < float("inf"):
             raise UsageError(f"--change-penalty must be 0 or more, got {self.change_penalty}.")
+        if self.distances is not None and not distances_fit(self.distances):
+            raise UsageError(
+                f"--distances must ascend from 1 to at most {MAX_DISTANCE}, e.g. 1,2,3, got "
+                f"{','.join(map(str, self.distances)) or 'none'}."
+            )
+
+    def applied_to(self, decoding: Decoding) -> Decoding:
+        """Return the model's decoding with these options in place of its own; each distance keeps its weight."""
+        wanted = {name: value for name, value in vars(self).items() if value is not None}
+        if self.distances is not None:
+            wanted["distance_weights"] = tuple(map(decoding.weight, self.distances))
+        return dataclasses.replace(decoding, **wanted)
+
+
+def distances_from_text(text: str) -> tuple[int, ...]:
+    """Read distances as `1,2,3`. Raises UsageError when they are not whole numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--distances must be whole numbers with commas between, e.g. 1,2,3, got '{text}'.") from error
 
 
 def decode_spans(
     pts: Sequence[int],
     durations: Sequence[int],
     time_base: Fraction,
-    forward: NDArray[Any],
-    backward: NDArray[Any],
-    options: DecodeOptions | None = None,
+    scores: PairScores,
+    decoding: Decoding,
+    products: StripProducts | None = None,
 ) -> list[Span]:
     """Return the captions of a video in time order.
 
@@ -68,60 +88,95 @@ def decode_spans(
         pts: Presentation time stamp of each of n frames, in units of `time_base`.
         durations: How long each frame is shown, in the same units; 0 when unknown.
         time_base: Unit of the times, in seconds.
-        forward: Label probabilities `(n - 1, 5)` of pairs `(frame i, frame i + 1)`.
-        backward: Label probabilities `(n - 1, 5)` of pairs `(frame i + 1, frame i)`.
-        options: What is known of captions beforehand.
+        scores: Label probabilities of the video's pairs.
+        decoding: How to decode them; uses the pairs at its distances.
+        products: Of all n strips: finds fades, and puts their boundaries at half opacity, whatever the least length.
+            None leaves them where the pairs put them.
 
     Returns:
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
 
     Raises:
         ContractError: Arrays of other lengths, or probabilities that are not numbers in [0, 1].
+        UsageError: A distance that was not scored.
     """
-    _check(pts, durations, forward, backward)
+    _check(pts, durations, scores, decoding)
     if len(pts) < 2:
         return []
-    wanted = options or DecodeOptions()
-    evidence = combined_evidence(forward, backward)
-    evidence[:, DIFFERENT] -= wanted.change_penalty
-    model = _Model(wanted.min_frames)
-    starts, ends = _intervals(*model.best_path(evidence))
-    label_probability, caption_probability = model.posteriors(evidence)
-    doubted = contradictions(forward, backward)
+    trellis = Trellis(decoding)
+    evidence = combined_evidence(scores, decoding)
+    path = trellis.best_path(evidence)
+    posteriors = trellis.posteriors(evidence)
+    fades = find_fades(path.starts, path.ends, products) if products else {}
+    times = [*pts, _end_of_video(pts, durations)]
+    doubted = contradictions(scores)
     spans = []
-    for start, end in zip(starts, ends, strict=True):
+    for first, stop in zip(path.starts, path.ends, strict=True):
+        start = _edge(first, posteriors.begins, posteriors.shown_first, times, fades, decoding)
+        end = _edge(stop, posteriors.ends, posteriors.shown_last, times, fades, decoding)
         spans.append(
             Span(
-                start_pts=pts[start],
-                end_pts=pts[end] if end < len(pts) else _end_of_video(pts, durations),
+                start_pts=start.pts,
+                end_pts=end.pts,
                 time_base=time_base,
-                start_frame=start,
-                end_frame=end,
-                score=_score(label_probability, caption_probability, start, end),
-                flags=(CONTRADICTION,) if doubted[max(start - 1, 0) : end].any() else (),
+                start_frame=start.frame,
+                end_frame=end.frame,
+                score=start.score * end.score,
+                flags=(CONTRADICTION,) if doubted[max(start.frame - 1, 0) : end.frame].any() else (),
+                start_score=start.score if start.frame else 1.0,
+                end_score=end.score if end.frame < len(pts) else 1.0,
+                fade_in=start.fade,
+                fade_out=end.fade,
+                fade_in_pts=start.fade_pts,
+                fade_out_pts=end.fade_pts,
             )
         )
     return spans
 
 
-def _check(pts: Sequence[int], durations: Sequence[int], forward: NDArray[Any], backward: NDArray[Any]) -> None:
-    wanted = (max(len(pts) - 1, 0), len(LABELS))
-    if len(durations) != len(pts) or forward.shape != wanted or backward.shape != wanted:
-        raise ContractError(
-            f"{len(pts)} frames need as many durations and probabilities {wanted} in both directions, got "
-            f"{len(durations)} durations, forward {forward.shape}, backward {backward.shape}."
-        )
-    for name, values in (("forward", forward), ("backward", backward)):
-        if not ((values >= 0) & (values <= 1 + 1e-3)).all():
-            raise ContractError(
-                f"The {name} probabilities must be numbers in [0, 1]. Check the model with `cb verify`."
+@dataclass(frozen=True)
+class _Edge:
+    """Start or end of a caption."""
+
+    frame: int
+    pts: int
+    score: float
+    """Calibrated probability; at the video's own start and end, that a caption is shown there."""
+    fade: tuple[int, int] | None = None
+    fade_pts: tuple[int, int] | None = None
+
+
+def _check(pts: Sequence[int], durations: Sequence[int], scores: PairScores, decoding: Decoding) -> None:
+    for distance in decoding.distances:
+        if distance not in scores.distances:
+            raise UsageError(
+                f"Pairs at distance {distance} were not scored, only those at {', '.join(map(str, scores.distances))}. "
+                "Score the video again with the distances to decode with."
             )
+        wanted = (max(len(pts) - distance, 0), len(LABELS))
+        forward, backward = scores.forward_at[distance], scores.backward_at[distance]
+        if len(durations) != len(pts) or forward.shape != wanted or backward.shape != wanted:
+            raise ContractError(
+                f"{len(pts)} frames need as many durations and probabilities {wanted} in both directions at distance "
+                f"{distance}, got {len(durations)} durations, forward {forward.shape}, backward {backward.shape}."
+            )
+        for name, values in (("forward", forward), ("backward", backward)):
+            if not ((values >= 0) & (values <= 1 + 1e-3)).all():
+                raise ContractError(
+                    f"The {name} probabilities must be numbers in [0, 1]. Check the model with `cb verify`."
+                )
 
 
-def combined_evidence(forward: NDArray[Any], backward: NDArray[Any]) -> Array:
-    """Return log-evidence `(n - 1, 5)` for each label of the forward pair: the mean of both directions."""
-    turned = backward[:, REVERSED_LABEL]
-    evidence: Array = (_log(forward) + _log(turned)) / 2
+def combined_evidence(scores: PairScores, decoding: Decoding) -> Array:
+    """Return weighted log-evidence `(n - 1, distances, 5)` for each label of the pair that ends at frame i + 1.
+
+    It is the mean of both directions, and 0 for all labels where there is no such pair.
+    """
+    evidence = np.zeros((len(scores.forward), len(decoding.distances), len(LABELS)))
+    for column, distance in enumerate(decoding.distances):
+        turned = scores.backward_at[distance][:, REVERSED_LABEL]
+        both = _log(scores.forward_at[distance]) + _log(turned)
+        evidence[distance - 1 :, column] = both * (decoding.weight(distance) / 2)
     return evidence
 
 
@@ -129,104 +184,41 @@ def _log(probabilities: NDArray[Any]) -> Array:
     return np.log(np.maximum(probabilities.astype(np.float64), PROBABILITY_FLOOR))
 
 
-def contradictions(forward: NDArray[Any], backward: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for each pair whether the two directions claim different labels."""
-    claimed = np.asarray(REVERSED_LABEL)[backward.argmax(axis=1)]
-    differ: NDArray[np.bool_] = forward.argmax(axis=1) != claimed
+def contradictions(scores: PairScores) -> NDArray[np.bool_]:
+    """Tell for each pair of neighbours whether the two directions claim different labels."""
+    claimed = np.asarray(REVERSED_LABEL)[scores.backward.argmax(axis=1)]
+    differ: NDArray[np.bool_] = scores.forward.argmax(axis=1) != claimed
     return differ
 
 
-class _Model:
-    """States and steps: state 0 is empty, states 1 to m are the caption's first, second, ... m-th and later frames.
+def _edge(
+    frame: int, probabilities: Array, at_edge: float, pts: Sequence[int], fades: Mapping[int, Fade], decoding: Decoding
+) -> _Edge:
+    """Return the boundary that the path has at a frame, moved to half opacity where it is a fade.
 
-    A caption may end, or be followed by another, only from state m = `min_frames`: so its least length is kept. A video
-    starts empty or in state m (the caption may be older than the video), and ends in any state.
+    Args:
+        frame: Where the path has it; the number of frames for an end beyond the video.
+        probabilities: `(n - 1,)`: such a boundary is at frame i + 1. Those of all frames of a fade count together.
+        at_edge: Probability that a caption is shown at the video's first or last frame, in place of a boundary there.
+        pts: Of the frames, and of the end of the video.
+        fades: Of the path's boundaries.
+        decoding: How to calibrate the probability.
     """
-
-    def __init__(self, min_frames: int) -> None:
-        first, last = 1, min_frames
-        steps = [
-            (_EMPTY, _EMPTY, EMPTY_EMPTY),
-            (_EMPTY, first, EMPTY_VALID),
-            (last, _EMPTY, VALID_EMPTY),
-            (last, first, DIFFERENT),
-            (last, last, SAME),
-            *((state, state + 1, SAME) for state in range(first, last)),
-        ]
-        self.states = last + 1
-        self.start = np.full(self.states, -np.inf)
-        self.start[[_EMPTY, last]] = 0.0
-        self._sources, self._labels_in = _by_end(steps, self.states, at=1)
-        self._targets, self._labels_out = _by_end(steps, self.states, at=0)
-
-    def best_path(self, evidence: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the state of each of n frames and the label of each of n - 1 steps on the most probable path."""
-        padded = _padded(evidence)
-        score = self.start
-        columns = np.arange(self.states)
-        chosen = np.empty((len(evidence), self.states), np.uint8)
-        for step, logs in enumerate(padded):
-            candidates = score[self._sources] + logs[self._labels_in]
-            chosen[step] = candidates.argmax(axis=0)
-            score = candidates[chosen[step], columns]
-        states = np.empty(len(evidence) + 1, np.int64)
-        labels = np.empty(len(evidence), np.int64)
-        states[-1] = score.argmax()
-        for step in range(len(evidence) - 1, -1, -1):
-            way = (chosen[step, states[step + 1]], states[step + 1])
-            states[step], labels[step] = self._sources[way], self._labels_in[way]
-        return states, labels
-
-    def posteriors(self, evidence: Array) -> tuple[Array, Array]:
-        """Return the probability of each label at each step `(n - 1, 5)` and of a caption at first and last frame."""
-        padded = _padded(evidence)
-        alpha = np.empty((len(evidence) + 1, self.states))
-        alpha[0] = self.start
-        for step, logs in enumerate(padded):
-            alpha[step + 1] = np.logaddexp.reduce(alpha[step][self._sources] + logs[self._labels_in], axis=0)
-        total = np.logaddexp.reduce(alpha[-1])
-        beta = np.zeros(self.states)
-        probability = np.zeros((len(evidence), _IMPOSSIBLE + 1))
-        for step in range(len(evidence) - 1, -1, -1):
-            onward = beta[self._targets] + padded[step][self._labels_out]
-            np.add.at(probability[step], self._labels_out, np.exp(alpha[step] + onward - total))
-            beta = np.logaddexp.reduce(onward, axis=0)
-        ends = np.array([1 - np.exp(alpha[0, _EMPTY] + beta[_EMPTY] - total), 1 - np.exp(alpha[-1, _EMPTY] - total)])
-        return probability[:, :_IMPOSSIBLE], ends
+    fade = fades.get(frame)
+    if fade is None:
+        inside = 0 < frame < len(pts) - 1
+        probability = probabilities[frame - 1] if inside else at_edge
+        return _Edge(frame, pts[frame], _calibrated(probability, decoding))
+    first, last = min(fade.interval[0], frame), max(fade.interval[1], frame)
+    probability = probabilities[first - 1 : last].sum()
+    times = (pts[fade.interval[0]], pts[fade.interval[1]])
+    return _Edge(fade.frame, pts[fade.frame], _calibrated(probability, decoding), fade.interval, times)
 
 
-def _padded(evidence: Array) -> Array:
-    """Add a column for steps that do not exist."""
-    return np.pad(evidence, ((0, 0), (0, 1)), constant_values=-np.inf)
-
-
-def _by_end(steps: list[tuple[int, int, int]], states: int, at: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Group steps by their source (`at` 0) or target (1); return the other ends and the labels, `(most, states)`."""
-    groups = [[step for step in steps if step[at] == state] for state in range(states)]
-    shape = (max(map(len, groups)), states)
-    others, labels = np.zeros(shape, np.intp), np.full(shape, _IMPOSSIBLE, np.intp)
-    for state, group in enumerate(groups):
-        for row, step in enumerate(group):
-            others[row, state], labels[row, state] = step[1 - at], step[2]
-    return others, labels
-
-
-def _intervals(states: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Return first frame and end frame (exclusive) of each caption on a path."""
-    begins = np.flatnonzero((labels == EMPTY_VALID) | (labels == DIFFERENT)) + 1
-    finishes = np.flatnonzero((labels == VALID_EMPTY) | (labels == DIFFERENT)) + 1
-    starts = ([0] if states[0] != _EMPTY else []) + begins.tolist()
-    ends = finishes.tolist() + ([len(states)] if states[-1] != _EMPTY else [])
-    return starts, ends
+def _calibrated(probability: float, decoding: Decoding) -> float:
+    return float(calibrated(probability, decoding.score_scale, decoding.score_offset))
 
 
 def _end_of_video(pts: Sequence[int], durations: Sequence[int]) -> int:
     """Return the last PTS plus its duration; where that is unknown, the last frame is as long as the one before."""
     return pts[-1] + (durations[-1] or pts[-1] - pts[-2])
-
-
-def _score(label_probability: Array, caption_probability: Array, start: int, end: int) -> float:
-    begins = label_probability[start - 1, [EMPTY_VALID, DIFFERENT]].sum() if start else caption_probability[0]
-    frames = len(label_probability) + 1
-    ends = label_probability[end - 1, [VALID_EMPTY, DIFFERENT]].sum() if end < frames else caption_probability[1]
-    return float(min(max(begins * ends, 0.0), 1.0))

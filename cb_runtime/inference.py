@@ -47,8 +47,9 @@ class Predicts(Protocol):
         *,
         region: str | None,
         layout_file: str | Path | None,
-        min_frames: int,
-        change_penalty: float,
+        min_frames: int | None,
+        change_penalty: float | None,
+        distances: tuple[int, ...] | None,
         progress: Progress,
     ) -> CaptionTrack:
         """Find the captions of one video."""
@@ -65,6 +66,7 @@ class InferSettings:
     region: str | None = None
     layout_file: Path | None = None
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+    """What to decode otherwise than the model says; the model's own settings are part of its digest."""
     resume: bool = False
     """Leave out videos whose outputs exist and were made by the same settings, model and video."""
     overwrite: bool = False
@@ -151,6 +153,7 @@ def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progres
         layout_file=settings.layout_file,
         min_frames=settings.decode.min_frames,
         change_penalty=settings.decode.change_penalty,
+        distances=settings.decode.distances,
         progress=progress,
     )
     written = _write(track, video, settings)
@@ -208,6 +211,7 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
         "layout": layout,
         "min_frames": settings.decode.min_frames,
         "change_penalty": settings.decode.change_penalty,
+        "distances": settings.decode.distances,
         "formats": sorted(settings.formats),
     }
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.files import sha256_of_file
 from cb_runtime.fonts import FontEncoder
@@ -50,13 +51,15 @@ class ScoredVideo:
     durations: Sequence[int]
     """How long each frame is shown, in the same units; 0 when unknown."""
     scores: PairScores
-    """Label probabilities of the pairs of neighbouring frames."""
+    """Label probabilities of the pairs of frames."""
     partial: bool
     """True when parts of the video could not be read."""
     messages: tuple[str, ...]
     """What the user should know; one line each."""
     seconds: float
     """Time that decoding the video, preparing strips and scoring took."""
+    products: StripProducts | None = None
+    """What fades are found by; None where no strip was made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +132,9 @@ class BoundaryPredictor:
         *,
         region: str | None = None,
         layout_file: str | Path | None = None,
-        min_frames: int = DecodeOptions.min_frames,
-        change_penalty: float = DecodeOptions.change_penalty,
+        min_frames: int | None = None,
+        change_penalty: float | None = None,
+        distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
         progress: Progress = no_progress,
@@ -141,8 +145,9 @@ class BoundaryPredictor:
             path: A video, or a video database (`.db`) with its stored layout.
             region: Caption region `left,top,right,bottom` in pixels or fractions of the frame; None detects it.
             layout_file: A JSON layout; not together with `region`.
-            min_frames: See `DecodeOptions`.
-            change_penalty: See `DecodeOptions`.
+            min_frames: Least length of a caption; this and the next two take the model's own `Decoding` when None.
+            change_penalty: How sure a change from caption to caption must be; see `Decoding`.
+            distances: Distances of the pairs that are scored and decoded; see `Decoding`.
             font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
             progress: Told about every batch of frames.
@@ -153,11 +158,12 @@ class BoundaryPredictor:
         Raises:
             UsageError: Options out of range; and what `score_video` raises.
         """
-        options = DecodeOptions(min_frames, change_penalty)
+        options = DecodeOptions(min_frames, change_penalty, distances)
         scored = self.score_video(
             path,
             region=region,
             layout_file=layout_file,
+            distances=distances,
             font_embedding=font_embedding,
             detector=detector,
             progress=progress,
@@ -170,6 +176,7 @@ class BoundaryPredictor:
         *,
         region: str | None = None,
         layout_file: str | Path | None = None,
+        distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
         progress: Progress = no_progress,
@@ -187,57 +194,82 @@ class BoundaryPredictor:
         elif self._font_encoder is None:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
+        distances = distances or self.metadata.decoding.distances
         with closing(open_source(path)) as source:
             layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
             if layout is None:
-                nothing = no_scores()
+                nothing = no_scores(distances)
                 return ScoredVideo(source.info, None, (), (), nothing, source.report.partial, (NO_TEXT,), 0.0)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._scored(source, layout, inputs, progress)
+            return self._scored(source, layout, inputs, distances, progress)
 
-    def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
-        """Return the captions that a scored video's probabilities give."""
-        scores = scored.scores
-        time_base = scored.video.time_base
-        spans = decode_spans(scored.pts, scored.durations, time_base, scores.forward, scores.backward, options)
+    def decode(self, scored: ScoredVideo, options: DecodeOptions | Decoding | None = None) -> CaptionTrack:
+        """Return the captions that a scored video's probabilities give.
+
+        Options replace parts of the model's own `Decoding`, at the distances that were scored unless they say others; a
+        `Decoding` replaces all of it. Raises UsageError for a distance that was not scored.
+        """
+        decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
+        scores, time_base = scored.scores, scored.video.time_base
+        spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
         statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
+    def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
+        if options.distances is None:
+            options = replace(options, distances=scored.scores.distances)
+        return options.applied_to(self.metadata.decoding)
+
     def _scored(
-        self, source: FrameSource, layout: CaptionLayout, inputs: VideoInputs, progress: Progress
+        self,
+        source: FrameSource,
+        layout: CaptionLayout,
+        inputs: VideoInputs,
+        distances: tuple[int, ...],
+        progress: Progress,
     ) -> ScoredVideo:
-        pts, durations = array("q"), array("q")
+        pts, durations, products = array("q"), array("q"), StripProducts()
         began = time.perf_counter()
         scores = score_strips(
             self.session,
-            self._strips(source, layout, pts, durations),
+            self._strips(source, layout, pts, durations, products),
             inputs,
+            distances=distances,
             batch_size=self.batch_size,
             total=source.info.frame_count,
             progress=progress,
         )
         seconds = time.perf_counter() - began
         messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
-        return ScoredVideo(source.info, layout, pts, durations, scores, source.report.partial, messages, seconds)
+        partial = source.report.partial
+        return ScoredVideo(source.info, layout, pts, durations, scores, partial, messages, seconds, products)
 
     def _strips(
-        self, source: FrameSource, layout: CaptionLayout, pts: array[int], durations: array[int]
+        self,
+        source: FrameSource,
+        layout: CaptionLayout,
+        pts: array[int],
+        durations: array[int],
+        products: StripProducts,
     ) -> Iterator[Image]:
-        """Give a strip per frame as they are decoded, noting the frames' times."""
+        """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
         for frame in source.frames(layout.region):
             pts.append(frame.pts)
             durations.append(frame.duration)
-            yield strip(frame.image, self.metadata.preprocessing, layout.anchor)
+            picture = strip(frame.image, self.metadata.preprocessing, layout.anchor)
+            products.add(picture)
+            yield picture
 
     def _statistics(self, scored: ScoredVideo) -> dict[str, Any]:
         frames, scores = len(scored.pts), scored.scores
         return {
             "frames": frames,
-            "pairs": 2 * len(scores.forward),
-            "contradictions": int(contradictions(scores.forward, scores.backward).sum()),
+            "pairs": scores.count,
+            "distances": list(scores.distances),
+            "contradictions": int(contradictions(scores).sum()),
             "batch_size": self.batch_size,
             "seconds": round(scored.seconds, 3),
             "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),

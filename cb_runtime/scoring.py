@@ -1,11 +1,13 @@
-"""Strips in, label probabilities out: consecutive pairs of one video, in both directions, in batches.
+"""Strips in, label probabilities out: the pairs of one video at small distances, in both directions, in batches.
 
-Memory holds one batch of strips, whatever the video's length, and forty bytes a frame and direction of results.
+Each strip is read once and each pair scored once per direction. Memory holds one batch of pairs and as many strips as
+the largest distance asks for, whatever the video's length, and forty bytes of results a frame and distance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import Feeds
-from cb_runtime.contract import LABELS
+from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
 from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.features import VideoInputs
 from cb_runtime.progress import Progress, no_progress
@@ -21,21 +23,44 @@ from cb_runtime.session import Session, softmax
 from cb_runtime.video.types import Image
 
 Probabilities = NDArray[np.float32]
+_Place = tuple[int, int]
+_Pair = tuple[_Place, Image, Image]
+"""Indices of the earlier and the later frame, then the strips as `frame1` and `frame2`."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairScores:
-    """Label probabilities of all neighbouring pairs of a video of n frames."""
+    """Label probabilities of the pairs of a video of n frames, by their distance d in frames."""
 
-    forward: Probabilities
-    """float32 `(n - 1, 5)`: pairs `(frame i, frame i + 1)`."""
-    backward: Probabilities
-    """float32 `(n - 1, 5)`: pairs `(frame i + 1, frame i)`."""
+    forward_at: Mapping[int, Probabilities]
+    """float32 `(n - d, 5)` at each distance: pairs `(frame i, frame i + d)`."""
+    backward_at: Mapping[int, Probabilities]
+    """float32 `(n - d, 5)` at each distance: pairs `(frame i + d, frame i)`."""
+
+    @property
+    def distances(self) -> tuple[int, ...]:
+        """Distances in frames that were scored."""
+        return tuple(self.forward_at)
+
+    @property
+    def forward(self) -> Probabilities:
+        """float32 `(n - 1, 5)`: pairs of neighbours `(frame i, frame i + 1)`."""
+        return self.forward_at[1]
+
+    @property
+    def backward(self) -> Probabilities:
+        """float32 `(n - 1, 5)`: pairs of neighbours `(frame i + 1, frame i)`."""
+        return self.backward_at[1]
+
+    @property
+    def count(self) -> int:
+        """Number of pairs, each direction counted."""
+        return 2 * sum(map(len, self.forward_at.values()))
 
 
-def no_scores() -> PairScores:
+def no_scores(distances: tuple[int, ...] = Decoding.distances) -> PairScores:
     """Return the scores of a video without pairs."""
-    return PairScores(_joined([]), _joined([]))
+    return _by_distance(_joined([]), 0, distances)
 
 
 def score_strips(
@@ -43,41 +68,43 @@ def score_strips(
     strips: Iterable[Image],
     inputs: VideoInputs,
     *,
+    distances: tuple[int, ...] = Decoding.distances,
     batch_size: int = 16,
     total: int | None = None,
     progress: Progress = no_progress,
 ) -> PairScores:
-    """Score every pair of neighbouring strips in both directions.
+    """Score every pair of strips at some distances in both directions.
 
     Args:
         session: The model.
         strips: One strip per frame, uint8 `(48, 480, 3)`, in time order; read once, as they are needed.
         inputs: The video's own inputs, the same for all pairs.
-        batch_size: Pairs per run of the model. The answer does not depend on it.
+        distances: Distances of the pairs in frames, ascending from 1.
+        batch_size: Pairs per run of the model, each direction counted. The answer does not depend on it.
         total: Number of strips, for progress only; None when unknown.
         progress: Told the number of strips scored.
 
     Returns:
-        Probabilities of n - 1 pairs for n strips; none for fewer than two strips.
+        Probabilities of n - d pairs for n strips at distance d; none for fewer than two strips.
 
     Raises:
         ContractError: Strips or inputs that the model does not take.
         ModelError: Logits that are not finite.
-        UsageError: A batch size below 1.
+        UsageError: A batch size below 1, or distances that do not ascend from 1.
     """
     if batch_size < 1:
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
+    if not distances_fit(distances):
+        raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
     constant = _repeated(inputs, batch_size)
-    forward: list[Probabilities] = []
-    backward: list[Probabilities] = []
-    done = 0
-    for earlier, later in _pair_batches(strips, batch_size):
-        feeds = {name: array[: len(earlier)] for name, array in constant.items()}
-        forward.append(_probabilities(session, {**feeds, "frame1": earlier, "frame2": later}, done))
-        backward.append(_probabilities(session, {**feeds, "frame1": later, "frame2": earlier}, done))
-        done += len(earlier)
-        progress("Scoring", done + 1, total)
-    return PairScores(_joined(forward), _joined(backward))
+    answers: list[Probabilities] = []
+    frames = 0
+    for places, first, second in _batches(_pairs(strips, distances), batch_size):
+        feeds = {name: array[: len(places)] for name, array in constant.items()}
+        answers.append(_probabilities(session, {**feeds, "frame1": first, "frame2": second}, places))
+        frames = places[-1][1] + 1
+        progress("Scoring", frames, total)
+    return _by_distance(_joined(answers), frames, distances)
 
 
 def _repeated(inputs: VideoInputs, batch_size: int) -> dict[str, NDArray[Any]]:
@@ -90,33 +117,47 @@ def _repeated(inputs: VideoInputs, batch_size: int) -> dict[str, NDArray[Any]]:
     return {name: np.repeat(value[None], batch_size, axis=0) for name, value in values.items()}
 
 
-def _pair_batches(strips: Iterable[Image], batch_size: int) -> Iterator[tuple[Image, Image]]:
-    """Give batches `(earlier, later)` of neighbouring strips: two views of one buffer, valid until the next batch."""
-    buffer: Image | None = None
-    filled = 0
-    for strip in strips:
-        if buffer is None:
-            buffer = np.empty((batch_size + 1, *strip.shape), strip.dtype)
-        if (strip.shape, strip.dtype) != (buffer.shape[1:], buffer.dtype):
+def _pairs(strips: Iterable[Image], distances: tuple[int, ...]) -> Iterator[_Pair]:
+    """Give every pair at every distance in both directions as soon as its later strip is there; views of a buffer."""
+    recent: Image | None = None
+    for index, strip in enumerate(strips):
+        if recent is None:
+            recent = np.empty((distances[-1] + 1, *strip.shape), strip.dtype)
+        if (strip.shape, strip.dtype) != (recent.shape[1:], recent.dtype):
             raise ContractError(
-                f"All strips must be alike, got {strip.dtype} {strip.shape} after {buffer.dtype} {buffer.shape[1:]}."
+                f"All strips must be alike, got {strip.dtype} {strip.shape} after {recent.dtype} {recent.shape[1:]}."
             )
-        buffer[filled] = strip
-        filled += 1
-        if filled == batch_size + 1:
-            yield buffer[:-1], buffer[1:]
-            buffer[0] = buffer[batch_size]  # the last strip is the first of the next pair
-            filled = 1
-    if buffer is not None and filled > 1:
-        yield buffer[: filled - 1], buffer[1:filled]
+        later = recent[index % len(recent)]
+        later[...] = strip
+        for distance in distances[: bisect_right(distances, index)]:
+            earlier = recent[(index - distance) % len(recent)]
+            yield (index - distance, index), earlier, later
+            yield (index - distance, index), later, earlier
 
 
-def _probabilities(session: Session, feeds: Feeds, first_pair: int) -> Probabilities:
+def _batches(pairs: Iterable[_Pair], size: int) -> Iterator[tuple[list[_Place], Image, Image]]:
+    """Give full batches of pairs, and what is left at the end; their arrays are valid until the next batch."""
+    places: list[_Place] = []
+    buffer: Image | None = None
+    for place, one, other in pairs:
+        if buffer is None:
+            buffer = np.empty((2, size, *one.shape), one.dtype)
+        buffer[0, len(places)], buffer[1, len(places)] = one, other
+        places.append(place)
+        if len(places) == size:
+            yield places, buffer[0], buffer[1]
+            places = []
+    if buffer is not None and places:
+        yield places, buffer[0, : len(places)], buffer[1, : len(places)]
+
+
+def _probabilities(session: Session, feeds: Feeds, places: list[_Place]) -> Probabilities:
     logits = session.run(feeds)
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
+        one, other = places[int(finite.argmin())]
         raise ModelError(
-            f"The model gave logits that are not finite for the pair at frame {first_pair + int(finite.argmin())}. "
+            f"The model gave logits that are not finite for the pair of frames {one} and {other}. "
             "Check it on this machine with `cb verify`."
         )
     return softmax(logits)
@@ -124,3 +165,12 @@ def _probabilities(session: Session, feeds: Feeds, first_pair: int) -> Probabili
 
 def _joined(batches: list[Probabilities]) -> Probabilities:
     return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *batches])
+
+
+def _by_distance(answers: Probabilities, frames: int, distances: tuple[int, ...]) -> PairScores:
+    """Sort answers, which came by frame, distance and direction, into one array per distance and direction."""
+    scored = np.arange(frames)[:, None] >= distances
+    distance_of = np.broadcast_to(distances, scored.shape)[scored]
+    both = answers.reshape(-1, 2, len(LABELS))
+    forward_at, backward_at = ({d: both[distance_of == d, way] for d in distances} for way in (0, 1))
+    return PairScores(forward_at, backward_at)

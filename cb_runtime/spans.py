@@ -34,6 +34,10 @@ class Span:
     """Frames `[first partly visible, first fully visible)` around the start; None for a cut."""
     fade_out: tuple[int, int] | None = None
     """Frames `[first partly visible, first invisible)` around the end; None for a cut."""
+    fade_in_pts: tuple[int, int] | None = None
+    """PTS of the two frames of `fade_in`."""
+    fade_out_pts: tuple[int, int] | None = None
+    """PTS of the two frames of `fade_out`."""
 
     @property
     def start_seconds(self) -> float:

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
-@click.option("--min-frames", default=1, show_default=True, help="Shortest caption, in frames.")
+@click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: the model's, mostly 1]")
 @click.option(
     "--change-penalty",
-    default=1.0,
-    show_default=True,
-    help="How sure a change from caption to caption must be: odds of exp(N) to 1. Higher splits less.",
+    type=float,
+    help="How sure a change from caption to caption must be: odds of exp(N) to 1. Higher splits less.  "
+    "[default: the model's]",
+)
+@click.option(
+    "--distances", help="Distances in frames of the pairs that are compared, e.g. 1,2,3.  [default: the model's]"
 )
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
@@ -81,7 +84,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
 
 
 def _settings(options: dict[str, Any]) -> InferSettings:
-    from cb_runtime.decoding import DecodeOptions
+    from cb_runtime.decoding import DecodeOptions, distances_from_text
     from cb_runtime.inference import InferSettings
     from cb_runtime.outputs import suffix_of
 
@@ -92,7 +95,8 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         suffix_of(name)  # an unknown format is refused before any work is done
     if options["region"] is not None and options["layout"] is not None:
         raise UsageError("Give either --region or --layout, not both.")
-    decode = DecodeOptions(options["min_frames"], options["change_penalty"])
+    distances = None if options["distances"] is None else distances_from_text(options["distances"])
+    decode = DecodeOptions(options["min_frames"], options["change_penalty"], distances)
     return InferSettings(
         options["output"],
         formats,

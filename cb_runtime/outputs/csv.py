@@ -21,8 +21,12 @@ COLUMNS = (
     "text",
     "score",
     "flags",
+    "start_score",
+    "end_score",
+    *(f"{fade}_{point}_frame" for fade in ("fade_in", "fade_out") for point in ("start", "end")),
 )
-"""`transcribed` is `no` where the text is not known; `yes` with an empty text means confirmed empty."""
+"""`transcribed` is `no` where the text is not known; `yes` with an empty text means confirmed empty.
+The frames of a fade are empty for a cut."""
 
 
 def write(track: CaptionTrack, path: Path) -> None:
@@ -40,6 +44,8 @@ def _row(span: Span) -> Iterator[object]:
     yield from (span.end_frame, _timecode(end), _seconds(end))
     yield from (span.end_frame - span.start_frame, _timecode(end - start), _seconds(end - start))
     yield from ("no" if span.text is None else "yes", span.text or "", round(span.score, 6), " ".join(span.flags))
+    yield from (round(span.start_score, 6), round(span.end_score, 6))
+    yield from (*(span.fade_in or ("", "")), *(span.fade_out or ("", "")))
 
 
 def _seconds(time: Fraction) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,22 @@ def _segment(number: int, span: Span) -> dict[str, Any]:
         "start_frame": span.start_frame,
         "end_frame": span.end_frame,
         "score": span.score,
+        "start_score": span.start_score,
+        "end_score": span.end_score,
         "flags": list(span.flags),
+        **_fade("fade_in", span.fade_in, span.fade_in_pts, span.time_base),
+        **_fade("fade_out", span.fade_out, span.fade_out_pts, span.time_base),
+    }
+
+
+def _fade(
+    name: str, frames: tuple[int, int] | None, pts: tuple[int, int] | None, time_base: Fraction
+) -> dict[str, list[int] | list[float] | None]:
+    """Return a fade as frames, PTS and seconds of `[first partly visible, first settled)`; None for a cut."""
+    return {
+        name: list(frames) if frames else None,
+        f"{name}_pts": list(pts) if pts else None,
+        f"{name}_seconds": [float(time * time_base) for time in pts] if pts else None,
     }
 
 
@@ -89,4 +104,17 @@ def _span(segment: Mapping[str, Any]) -> Span:
         text=segment["text"],
         score=float(segment["score"]),
         flags=tuple(segment["flags"]),
+        start_score=float(segment.get("start_score", 1.0)),
+        end_score=float(segment.get("end_score", 1.0)),
+        fade_in=_pair(segment.get("fade_in")),
+        fade_out=_pair(segment.get("fade_out")),
+        fade_in_pts=_pair(segment.get("fade_in_pts")),
+        fade_out_pts=_pair(segment.get("fade_out_pts")),
     )
+
+
+def _pair(values: Sequence[int] | None) -> tuple[int, int] | None:
+    if values is None:
+        return None
+    first, stop = values
+    return int(first), int(stop)

@@ -17,6 +17,7 @@ import sqlite3
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from cb_runtime.errors import InputError
 from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout
 from cb_runtime.spans import Span
-from cb_runtime.video.database_file import SPAN_COLUMNS, layout_of, opened, read_values
+from cb_runtime.video.database_file import SPAN_COLUMNS, has_boundaries, layout_of, opened, read_values
 from cb_runtime.video.database_write import append_results, copy_video_database, write_video_database
 from cb_runtime.video.types import DecodeReport, Frame, Image, VideoInfo
 
@@ -190,20 +191,30 @@ def read_layout(path: str | Path) -> CaptionLayout | None:
 
 def read_captions(path: str | Path) -> list[Span]:
     """Return the confirmed captions of a video database in time order. Raises InputError."""
-    return _spans(Path(path), f"SELECT {SPAN_COLUMNS}, 1.0, '[]' FROM captions ORDER BY start_pts, id", ())  # noqa: S608 (constant)
+    time_base = VideoDatabase(path).info.time_base
+    with opened(Path(path)) as connection:
+        query = f"SELECT {SPAN_COLUMNS} FROM captions ORDER BY start_pts, id"  # noqa: S608 (constant)
+        return [
+            Span(start, end, time_base, first, last, text)
+            for start, end, first, last, text in connection.execute(query)
+        ]
 
 
 def read_results(path: str | Path, run: int | None = None) -> list[Span]:
     """Return the captions that one inference run found, the latest run's when `run` is None. Raises InputError."""
-    chosen = "run = ?" if run is not None else "run = (SELECT max(id) FROM runs)"
-    query = f"SELECT {SPAN_COLUMNS}, score, flags FROM results WHERE {chosen} ORDER BY start_pts, id"  # noqa: S608 (constants)
-    return _spans(Path(path), query, () if run is None else (run,))
-
-
-def _spans(path: Path, query: str, arguments: tuple[int, ...]) -> list[Span]:
     time_base = VideoDatabase(path).info.time_base
-    with opened(path) as connection:
+    chosen = "run = ?" if run is not None else "run = (SELECT max(id) FROM runs)"
+    with opened(Path(path)) as connection:
+        boundaries = "boundaries" if has_boundaries(connection) else "'{}'"
+        columns = f"{SPAN_COLUMNS}, score, flags, {boundaries}"
+        query = f"SELECT {columns} FROM results WHERE {chosen} ORDER BY start_pts, id"  # noqa: S608 (constants)
+        rows = connection.execute(query, () if run is None else (run,))
         return [
-            Span(start, end, time_base, first, last, text, score, tuple(json.loads(flags)))
-            for start, end, first, last, text, score, flags in connection.execute(query, arguments)
+            Span(start, end, time_base, first, last, text, score, tuple(json.loads(flags)), **_boundaries(more))
+            for start, end, first, last, text, score, flags, more in rows
         ]
+
+
+def _boundaries(text: str) -> dict[str, Any]:
+    """Read what results say of their boundaries; JSON has lists where a span has tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}

@@ -39,9 +39,17 @@ CREATE TABLE runs (
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs (id),
     start_pts INTEGER NOT NULL, end_pts INTEGER NOT NULL, start_frame INTEGER NOT NULL, end_frame INTEGER NOT NULL,
-    text TEXT, score REAL NOT NULL, flags TEXT NOT NULL
+    text TEXT, score REAL NOT NULL, flags TEXT NOT NULL, boundaries TEXT NOT NULL DEFAULT '{}'
 );
 """
+
+BOUNDARY_FIELDS = ("start_score", "end_score", "fade_in", "fade_out", "fade_in_pts", "fade_out_pts")
+"""Fields of a span that the column `boundaries` holds as JSON; databases from before it lack the column."""
+
+
+def has_boundaries(connection: sqlite3.Connection) -> bool:
+    """Tell whether results have the column `boundaries`."""
+    return any(name == "boundaries" for _, name, *_ in connection.execute("PRAGMA table_info(results)"))
 
 
 def connect(path: Path) -> sqlite3.Connection:

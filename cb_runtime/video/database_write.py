@@ -20,11 +20,13 @@ from cb_runtime.results import json_text
 from cb_runtime.spans import Span
 from cb_runtime.video.database_file import (
     APPLICATION_ID,
+    BOUNDARY_FIELDS,
     SCHEMA_VERSION,
     SPAN_COLUMNS,
     TABLES,
     connect,
     explained,
+    has_boundaries,
     opened,
     read_values,
 )
@@ -106,13 +108,19 @@ def append_results(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     with opened(Path(path)) as connection:
         time_base = read_values(connection)["time_base"]
-        rows = [(*_checked(span, time_base), span.score, json.dumps(span.flags)) for span in spans]
+        rows = [(*_checked(span, time_base), span.score, json.dumps(span.flags), _boundaries(span)) for span in spans]
         connection.execute("BEGIN IMMEDIATE")
+        if not has_boundaries(connection):
+            connection.execute("ALTER TABLE results ADD COLUMN boundaries TEXT NOT NULL DEFAULT '{}'")
         run = _insert_run(connection, (created, partial, *texts))
-        columns = f"{SPAN_COLUMNS}, score, flags, run"
-        connection.executemany(f"INSERT INTO results ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, {run})", rows)  # noqa: S608 (constants)
+        columns = f"{SPAN_COLUMNS}, score, flags, boundaries, run"
+        connection.executemany(f"INSERT INTO results ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {run})", rows)  # noqa: S608 (constants)
         connection.execute("COMMIT")
     return run
+
+
+def _boundaries(span: Span) -> str:
+    return json.dumps({name: getattr(span, name) for name in BOUNDARY_FIELDS})
 
 
 def _insert_run(connection: sqlite3.Connection, values: tuple[object, ...]) -> int:

@@ -15,12 +15,16 @@ from tiny_training import ARCHITECTURE
 from cb_core import checkpoint as checkpoint_module
 from cb_core.checkpoint import KEYS, load_checkpoint, model_from_checkpoint, plain_types, save_checkpoint
 from cb_core.registry import create_model, example_inputs
-from cb_runtime.contract import ModelMetadata, Preprocessing
+from cb_runtime.contract import Decoding, ModelMetadata, Preprocessing
 from cb_runtime.errors import ContractError, InputError, ModelError
 
 FULL = Path("/dev/full")
 METADATA = ModelMetadata(
-    ARCHITECTURE, {"width": 8, "pretrained": True}, Preprocessing(resize_strategy="crop"), ocr_viz_variant="both"
+    ARCHITECTURE,
+    {"width": 8, "pretrained": True},
+    Preprocessing(resize_strategy="crop"),
+    Decoding(change_penalty=2.5, score_scale=0.5),
+    ocr_viz_variant="both",
 )
 
 

@@ -84,6 +84,14 @@ def test_a_layout_file_gives_the_region(run, video, tmp_path):
     assert json.loads(result.stdout)["videos"][0]["captions"] == 1
 
 
+def test_distances_are_those_asked_for_or_the_model_s(run, video):
+    statistics = [
+        json.loads(run(video, "--json", *more).stdout)["videos"][0]["statistics"]["distances"]
+        for more in ([], ["--distances", "1,2"])
+    ]
+    assert statistics == [[1, 2, 3], [1, 2]]
+
+
 def test_one_bad_video_does_not_stop_the_others(run, video, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video at all")
@@ -159,7 +167,8 @@ def test_without_resume_everything_is_done_again(run, video, count_predictions):
 
 
 @pytest.mark.parametrize(
-    "change", ["min_frames", "penalty", "region", "format", "video", "lost output", "model", "broken record"]
+    "change",
+    ["min_frames", "penalty", "distances", "region", "format", "video", "lost output", "model", "broken record"],
 )
 def test_resume_does_again_what_was_made_otherwise(run, video, tmp_path, count_predictions, change):
     run(video)
@@ -168,6 +177,8 @@ def test_resume_does_again_what_was_made_otherwise(run, video, tmp_path, count_p
         arguments += ["--min-frames", "2"]
     elif change == "penalty":
         arguments += ["--change-penalty", "2"]
+    elif change == "distances":
+        arguments += ["--distances", "1,2"]
     elif change == "region":
         options["region"] = "0,0,320,160"
     elif change == "format":
@@ -241,6 +252,8 @@ def test_videos_that_would_share_an_output_are_refused_before_any_work(run, vide
         (["--format", ","], "--format needs"),
         (["--min-frames", "0"], "--min-frames"),
         (["--change-penalty", "-1"], "--change-penalty"),
+        (["--distances", "2,1"], "--distances must ascend"),
+        (["--distances", "all"], "--distances must be whole numbers"),
         (["--batch", "0"], "--batch"),
         (["--threads", "0"], "Threads"),
         (["--device", "tpu"], "tpu"),

@@ -12,6 +12,7 @@ from cb_runtime.contract import (
     OUTPUT_SPECS,
     REVERSED_LABEL,
     SCHEMA,
+    Decoding,
     ModelMetadata,
     Preprocessing,
     TensorSpec,
@@ -26,6 +27,7 @@ FULL = ModelMetadata(
     architecture_name="shared_backbone_resnet50",
     model_config={"pretrained": True, "dropout": 0.2},
     preprocessing=Preprocessing(resize_strategy="crop", mean=(0.1, 0.2, 0.3)),
+    decoding=Decoding((1, 2), (1.0, 0.5), 3, 2.5, 0.75, 0.4, -0.25),
     ocr_viz_variant="3d_channels",
     use_font_embedding=True,
     fontclip_model_version="open_clip/ViT-B-32",
@@ -73,6 +75,7 @@ def test_the_compact_form_gives_up_reports_before_it_gives_up_inference():
     text = long.to_compact_json()
     assert len(text.encode()) <= COMPACT_LIMIT
     assert metadata_from_json(text).preprocessing == FULL.preprocessing
+    assert metadata_from_json(text).decoding == FULL.decoding
     assert metadata_from_json(text).validation_metrics == {}
 
 
@@ -103,10 +106,48 @@ def test_unknown_fields_are_refused():
         metadata_from_dict({**FULL.to_dict(), "colour": "red"})
 
 
-@pytest.mark.parametrize("change", [{"preprocessing": {}}, {"preprocessing": 3}, {"inputs": [{"name": "x"}]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": {}},
+        {"preprocessing": 3},
+        {"inputs": [{"name": "x"}]},
+        {"decoding": 3},
+        {"decoding": {"colour": "red"}},
+        {"decoding": {"change_penalty": "much"}},
+    ],
+)
 def test_malformed_metadata_is_refused(change):
     with pytest.raises(ContractError, match="malformed"):
         metadata_from_dict({**FULL.to_dict(), **change})
+
+
+def test_metadata_from_before_decoding_travelled_with_it_reads_as_the_default():
+    values = FULL.to_dict()
+    del values["decoding"]
+    assert metadata_from_dict(values).decoding == Decoding()
+
+
+def test_a_distance_has_its_weight_and_one_that_has_none_has_weight_one():
+    assert [Decoding((1, 3), (0.5, 2.0)).weight(distance) for distance in (1, 2, 3)] == [0.5, 1.0, 2.0]
+    assert Decoding().weight(3) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("distances", value) for value in [(), (2,), (1, 1), (1, 99), (1, 2.5)]),
+        *(("distance_weights", value) for value in [(1.0,), (1.0, 0.0, 1.0), (1.0, 1.0, float("nan"))]),
+        ("min_frames", 0),
+        *(("change_penalty", value) for value in [-1.0, float("inf")]),
+        *(("blink_penalty", value) for value in [-1.0, float("nan")]),
+        *(("score_scale", value) for value in [0.0, float("inf")]),
+        ("score_offset", float("nan")),
+    ],
+)
+def test_decoding_out_of_range_is_refused(name, value):
+    with pytest.raises(ContractError, match=f"Decoding: {name} is out of range"):
+        Decoding(**{name: value})
 
 
 def test_other_labels_are_refused():

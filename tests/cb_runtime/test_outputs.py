@@ -2,6 +2,8 @@ import csv
 import errno
 import json
 import pkgutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +36,13 @@ def track(tmp_path):
     spans = tuple(
         Span(512 * start, 512 * end, info.time_base, start, end, text, 0.75, ("contradiction",) if text is None else ())
         for (start, end), text in zip(edges, TEXTS, strict=True)
+    )
+    fade = {"start_score": 0.9, "end_score": 0.8, "fade_in": (3, 6), "fade_in_pts": (1536, 3072)}
+    spans = (
+        spans[0],
+        replace(spans[1], **fade),
+        replace(spans[2], fade_out=(13, 15), fade_out_pts=(6656, 7680)),
+        spans[3],
     )
     layout = layout_from_region(info, Box(4, 20, 60, 44))
     model = {"name": "best.onnx", "sha256": "0" * 64, "batch": np.int64(8), "path": Path("best.onnx")}
@@ -173,7 +182,15 @@ def test_json_has_the_keys_that_subtitle_tools_read_and_the_exact_times(track, t
         "start_frame": 4,
         "end_frame": 9,
         "score": 0.75,
+        "start_score": 0.9,
+        "end_score": 0.8,
         "flags": [],
+        "fade_in": [3, 6],
+        "fade_in_pts": [1536, 3072],
+        "fade_in_seconds": [0.12, 0.24],
+        "fade_out": None,
+        "fade_out_pts": None,
+        "fade_out_seconds": None,
     }
     assert [segment["text"] for segment in document["segments"]] == list(TEXTS)
     assert document["partial"] is True
@@ -213,6 +230,20 @@ def test_csv_has_frame_timecode_and_seconds_of_start_end_and_length(track, tmp_p
     assert [row["transcribed"] for row in rows] == ["no", "yes", "yes", "yes"]
     assert [row["text"] for row in rows] == ["", *TEXTS[1:]]
     assert rows[0]["flags"] == "contradiction"
+    assert [rows[1][key] for key in ("start_score", "end_score")] == ["0.9", "0.8"]
+    columns = ("fade_in_start_frame", "fade_in_end_frame", "fade_out_start_frame", "fade_out_end_frame")
+    assert [[row[key] for key in columns] for row in rows[1:3]] == [["3", "6", "", ""], ["", "", "13", "15"]]
+
+
+def test_json_from_before_boundaries_had_scores_and_fades_is_read(track, tmp_path):
+    path = written(track, tmp_path, "json")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for segment in document["segments"]:
+        for key in [key for key in segment if key.startswith("fade_") or key in ("start_score", "end_score")]:
+            del segment[key]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    span = read_spans_json(path)[1]
+    assert (span.start_score, span.end_score, span.fade_in, span.fade_out) == (1.0, 1.0, None, None)
 
 
 class TestVideoDatabaseOutput:
@@ -225,7 +256,7 @@ class TestVideoDatabaseOutput:
 
     def test_a_database_keeps_its_captions_and_gains_the_results(self, track, tmp_path):
         path = tmp_path / "v.db"
-        confirmed = replace(track.spans[1], score=1.0)
+        confirmed = replace(track.spans[3], score=1.0)
         write_video_database(path, open_source(track.video.path), track.layout, [confirmed])
         of_database = replace(track, video=open_source(path).info)
         write_track(of_database, path, "video_db")
@@ -241,6 +272,15 @@ class TestVideoDatabaseOutput:
             copy = written(of_database, tmp_path, "video_db")
         assert path.read_bytes() == before
         assert read_results(copy, 1) == read_results(copy, 2) == list(track.spans)
+
+    def test_a_database_from_before_boundaries_had_scores_and_fades_is_read_and_gains_them(self, track, tmp_path):
+        path = written(track, tmp_path, "video_db")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("ALTER TABLE results DROP COLUMN boundaries")
+        assert [span.start_frame for span in read_results(path)] == [0, 4, 10, 15]
+        assert {(span.start_score, span.fade_in) for span in read_results(path)} == {(1.0, None)}
+        written(track, tmp_path, "video_db")
+        assert read_results(path) == list(track.spans)
 
     def test_earlier_runs_are_kept(self, track, tmp_path):
         path = written(track, tmp_path, "video_db")

@@ -1,6 +1,7 @@
 """From a video file to its captions, with a model whose answers are known."""
 
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from tiny_models import CAPTION, EMPTY, OTHER, REGION, REGION_TEXT, bright_video, levels_of, tiny_model
 
 from cb_runtime import predictor as predictor_module
-from cb_runtime.contract import LABELS, ModelMetadata
+from cb_runtime.contract import LABELS, Decoding, ModelMetadata
+from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import ContractError, InputError, UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.predictor import NO_TEXT, BoundaryPredictor, FontEmbedding
@@ -87,17 +89,95 @@ def test_a_result_says_which_model_found_it_and_on_what(model, video):
     assert track.model["name"] == "best.onnx"
     assert len(track.model["sha256"]) == 64
     assert (track.model["backend"], track.model["device"], track.model["reason"]) == ("onnxruntime", "cpu", "as asked")
-    assert (track.statistics["frames"], track.statistics["pairs"]) == (35, 68)
+    assert (track.statistics["frames"], track.statistics["pairs"]) == (35, 2 * (34 + 33 + 32))
+    assert track.statistics["distances"] == [1, 2, 3]
 
 
 def test_min_frames_and_change_penalty_reach_the_decoder(model, source):
     predictor = BoundaryPredictor(model)
-    source(levels_of((EMPTY, 3), (CAPTION, 2), (EMPTY, 3), (CAPTION, 9), (EMPTY, 2)))
-    assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(3, 5), (8, 17)]
-    assert frames(predictor.predict_video("x", region=REGION_TEXT, min_frames=4)) == [(8, 17)]
+    source(levels_of((EMPTY, 6), (CAPTION, 2), (EMPTY, 4), (CAPTION, 9), (EMPTY, 2)))
+    assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(6, 8), (12, 21)]
+    assert frames(predictor.predict_video("x", region=REGION_TEXT, min_frames=4)) == [(12, 21)]
     source(levels_of((EMPTY, 3), (CAPTION, 5), (CAPTION - 18, 5), (EMPTY, 3)))
     assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(3, 8), (8, 13)]
-    assert frames(predictor.predict_video("x", region=REGION_TEXT, change_penalty=9)) == [(3, 13)]
+    assert frames(predictor.predict_video("x", region=REGION_TEXT, change_penalty=20)) == [(3, 13)]
+
+
+FLICKER = levels_of((EMPTY, 6), (CAPTION, 6), (EMPTY, 1), (CAPTION, 6), (EMPTY, 4))
+
+
+def test_a_caption_that_flickers_is_one_caption_unless_only_neighbours_are_compared(model, source):
+    predictor = BoundaryPredictor(model)
+    source(FLICKER)
+    assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(6, 19)]
+    assert frames(predictor.predict_video("x", region=REGION_TEXT, distances=(1,))) == [(6, 12), (13, 19)]
+
+
+def test_the_model_s_own_decoding_is_obeyed_unless_overridden(tmp_path, source):
+    own = ModelMetadata("tiny", decoding=Decoding(distances=(1,), min_frames=8, change_penalty=20.0))
+    predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx", own))
+    source(levels_of((EMPTY, 9), (CAPTION, 2), (EMPTY, 9), (CAPTION, 9), (CAPTION - 18, 9), (EMPTY, 3)))
+    track = predictor.predict_video("x", region=REGION_TEXT)
+    assert frames(track) == [(20, 38)]
+    assert track.statistics["distances"] == [1]
+    other = predictor.predict_video("x", region=REGION_TEXT, min_frames=1, change_penalty=0.0, distances=(1, 2))
+    assert frames(other) == [(9, 11), (20, 29), (29, 38)]
+    assert other.statistics["distances"] == [1, 2]
+
+
+def test_the_model_s_calibration_reaches_the_scores(tmp_path, source):
+    source(levels_of((EMPTY, 6), (CAPTION, 6), (EMPTY, 6)))
+    scores = []
+    for scale in (1.0, 0.1):
+        metadata = ModelMetadata("tiny", decoding=Decoding(score_scale=scale))
+        predictor = BoundaryPredictor(tiny_model(tmp_path / f"{scale}.onnx", metadata))
+        (span,) = predictor.predict_video("x", region=REGION_TEXT).spans
+        scores.append(span.start_score)
+    assert 0.5 < scores[1] < 0.95 < scores[0]
+
+
+def test_a_fade_s_boundary_is_at_half_opacity_and_its_interval_is_reported(model, source, monkeypatch):
+    text = np.zeros((32, 256, 1), np.float32)
+    text[4:28, 8:248:4] = text[4:28, 9:248:4] = 1  # strokes
+    opacity = [0.0] * 12 + [step / 13 for step in range(1, 13)] + [1.0] * 20 + [0.0] * 12
+
+    def picture(self, region=None):
+        for index, level in enumerate(opacity):
+            image = (EMPTY + 170 * level * text).repeat(3, axis=2).astype(np.uint8)
+            yield Frame(index, index * 2, 2, image)
+
+    source([])
+    monkeypatch.setattr(FakeSource, "frames", picture)
+    predictor = BoundaryPredictor(model)
+    scored = predictor.score_video("x", region=REGION_TEXT)
+    (span,) = predictor.decode(scored).spans
+    assert (span.start_frame, span.end_frame) == (18, 44)
+    assert (span.start_pts, span.fade_in, span.fade_in_pts) == (36, (12, 24), (24, 48))
+    assert (span.fade_out, span.fade_out_pts) == (None, None)
+    (unmoved,) = predictor.decode(replace(scored, products=None)).spans
+    assert unmoved.fade_in is None
+    assert unmoved.start_frame > 20, "the model alone calls the caption there too late"
+
+
+def test_a_scored_video_can_be_decoded_again_and_again(model, source):
+    predictor = BoundaryPredictor(model)
+    source(FLICKER)
+    scored = predictor.score_video("x", region=REGION_TEXT)
+    assert frames(predictor.decode(scored)) == [(6, 19)]
+    assert frames(predictor.decode(scored, DecodeOptions(distances=(1,)))) == [(6, 12), (13, 19)]
+    assert frames(predictor.decode(scored, Decoding(distances=(1,), min_frames=3))) == [(6, 12), (13, 19)]
+    assert frames(predictor.decode(scored, Decoding(distances=(1,), min_frames=9))) == [(6, 19)]
+    with pytest.raises(UsageError, match="distance 4 were not scored"):
+        predictor.decode(scored, DecodeOptions(distances=(1, 4)))
+
+
+def test_a_video_scored_at_other_distances_is_decoded_at_those(model, source):
+    predictor = BoundaryPredictor(model)
+    source(FLICKER)
+    assert frames(predictor.decode(predictor.score_video("x", region=REGION_TEXT, distances=(1,)))) == [
+        (6, 12),
+        (13, 19),
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1])

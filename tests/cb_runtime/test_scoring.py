@@ -35,11 +35,39 @@ def session(tmp_path_factory):
     return open_session(tiny_model(tmp_path_factory.mktemp("model") / "best.onnx"))
 
 
-def test_every_neighbouring_pair_is_scored_once_in_each_direction():
+@pytest.mark.parametrize("distances", [(1,), (1, 2, 3), (1, 3)])
+def test_every_pair_at_every_distance_is_scored_once_in_each_direction(distances):
     executor = RecordingExecutor()
-    score_strips(Session(executor), strips_of([1, 2, 3, 4, 5]), INPUTS, batch_size=3)
-    assert sorted(executor.pairs) == [(1, 2), (2, 1), (2, 3), (3, 2), (3, 4), (4, 3), (4, 5), (5, 4)]
-    assert max(executor.batches) == 3
+    score_strips(Session(executor), strips_of(range(7)), INPUTS, distances=distances, batch_size=3)
+    pairs = [(one, other) for one in range(7) for other in range(7) if abs(one - other) in distances]
+    assert sorted(executor.pairs) == pairs
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 64])
+def test_every_batch_but_the_last_is_full(batch_size):
+    executor = RecordingExecutor()
+    score_strips(Session(executor), strips_of(range(9)), INPUTS, batch_size=batch_size)
+    pairs = 2 * (8 + 7 + 6)
+    full, rest = divmod(pairs, batch_size)
+    assert executor.batches == [batch_size] * full + [rest] * (rest > 0)
+
+
+def test_each_answer_stands_at_its_distance_frame_and_direction():
+    class Telling(RecordingExecutor):
+        def run(self, feeds):
+            one, other = (feeds[name][:, 0, 0, 0].astype(np.float32) for name in ("frame1", "frame2"))
+            return np.log(np.stack([one, other, 1000 + 0 * one, 1 + 0 * one, 1 + 0 * one], axis=1))
+
+    scores = score_strips(Session(Telling()), strips_of(range(1, 9)), INPUTS, batch_size=5)
+    assert scores.distances == (1, 2, 3)
+    for distance in scores.distances:
+        forward, backward = scores.forward_at[distance], scores.backward_at[distance]
+        earlier, later = np.arange(1, 9 - distance), np.arange(1 + distance, 9)
+        np.testing.assert_allclose(forward[:, :2] / forward[:, 3:], np.stack([earlier, later], 1), rtol=1e-4)
+        np.testing.assert_allclose(backward[:, :2] / backward[:, 3:], np.stack([later, earlier], 1), rtol=1e-4)
+    assert scores.count == 2 * (7 + 6 + 5)
+    assert scores.forward is scores.forward_at[1]
+    assert scores.backward is scores.backward_at[1]
 
 
 def test_the_video_s_own_inputs_reach_every_pair():
@@ -63,14 +91,21 @@ def test_the_answer_does_not_depend_on_the_batch_size(session, batch_size):
     strips = strips_of(levels_of((20, 3), (200, 4), (120, 5), (20, 2)))
     one_by_one = score_strips(session, strips, INPUTS, batch_size=1)
     batched = score_strips(session, strips, INPUTS, batch_size=batch_size)
-    np.testing.assert_allclose(batched.forward, one_by_one.forward, atol=1e-6)
-    np.testing.assert_allclose(batched.backward, one_by_one.backward, atol=1e-6)
+    for distance in (1, 2, 3):
+        np.testing.assert_allclose(batched.forward_at[distance], one_by_one.forward_at[distance], atol=1e-6)
+        np.testing.assert_allclose(batched.backward_at[distance], one_by_one.backward_at[distance], atol=1e-6)
 
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_fewer_than_two_frames_have_no_pair(session, frames):
     scores = score_strips(session, strips_of([200] * frames), INPUTS)
-    assert scores.forward.shape == scores.backward.shape == (0, 5)
+    for distance in (1, 2, 3):
+        assert scores.forward_at[distance].shape == scores.backward_at[distance].shape == (0, 5)
+
+
+def test_a_video_shorter_than_a_distance_has_no_pair_at_it(session):
+    scores = score_strips(session, strips_of([20, 200, 200]), INPUTS)
+    assert [len(scores.forward_at[distance]) for distance in (1, 2, 3)] == [2, 1, 0]
 
 
 def test_strips_are_read_as_they_are_needed_and_never_all_kept():
@@ -88,7 +123,20 @@ def test_strips_are_read_as_they_are_needed_and_never_all_kept():
             return super().run(feeds)
 
     score_strips(Session(Counting()), strips(), INPUTS, batch_size=10)
-    assert read_at_run == sorted([11, 21, 31, 41, 51, 61, 71, 81, 91, 100] * 2)
+    assert len(read_at_run) == 59, "the 588 pairs in batches of ten"
+    assert all(read <= 10 * run / 6 + 4 for run, read in enumerate(read_at_run, 1)), "six pairs are due with each strip"
+
+
+def test_a_strip_may_be_overwritten_once_the_next_is_asked_for():
+    def reused():
+        strip = np.empty((48, 480, 3), np.uint8)
+        for level in range(5):
+            strip[...] = level
+            yield strip
+
+    executor = RecordingExecutor()
+    score_strips(Session(executor), reused(), INPUTS, distances=(1, 2))
+    assert sorted(executor.pairs) == [(i, j) for i in range(5) for j in range(5) if abs(i - j) in (1, 2)]
 
 
 def test_progress_counts_frames():
@@ -97,22 +145,23 @@ def test_progress_counts_frames():
         Session(RecordingExecutor()),
         strips_of(range(5)),
         INPUTS,
-        batch_size=2,
+        distances=(1,),
+        batch_size=4,
         total=5,
         progress=lambda phase, done, total: seen.append((phase, done, total)),
     )
     assert seen == [("Scoring", 3, 5), ("Scoring", 5, 5)]
 
 
-def test_logits_that_are_not_finite_are_an_error_naming_the_frame():
+def test_logits_that_are_not_finite_are_an_error_naming_the_frames():
     class Broken(RecordingExecutor):
         def run(self, feeds):
             logits = super().run(feeds)
             logits[feeds["frame1"][:, 0, 0, 0] == 3] = np.nan
             return logits
 
-    with pytest.raises(ModelError, match="not finite for the pair at frame 3"):
-        score_strips(Session(Broken()), strips_of(range(6)), INPUTS, batch_size=2)
+    with pytest.raises(ModelError, match="not finite for the pair of frames 3 and 4"):
+        score_strips(Session(Broken()), strips_of([0, 1, 2, 5, 3, 6]), INPUTS, distances=(1,), batch_size=2)
 
 
 def test_strips_of_another_size_are_refused():
@@ -129,3 +178,9 @@ def test_a_strip_unlike_the_others_is_refused(odd):
 def test_a_batch_below_one_is_refused():
     with pytest.raises(UsageError, match="--batch"):
         score_strips(Session(RecordingExecutor()), [], INPUTS, batch_size=0)
+
+
+@pytest.mark.parametrize("distances", [(), (2, 3), (1, 1), (1, 99)])
+def test_distances_that_do_not_ascend_from_one_are_refused(distances):
+    with pytest.raises(UsageError, match="must ascend from 1"):
+        score_strips(Session(RecordingExecutor()), [], INPUTS, distances=distances)

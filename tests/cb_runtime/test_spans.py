@@ -1,4 +1,4 @@
-"""Decoding label probabilities into captions."""
+"""Decoding label probabilities of neighbouring frames into captions; pairs further apart are in test_decoding.py."""
 
 import itertools
 from fractions import Fraction
@@ -6,9 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cb_runtime.contract import LABELS, REVERSED_LABEL
-from cb_runtime.decoding import CONTRADICTION, DecodeOptions, decode_spans
-from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
+from cb_runtime.decoding import CONTRADICTION, decode_spans
+from cb_runtime.errors import ContractError
+from cb_runtime.scoring import PairScores
 from cb_runtime.spans import Span
 
 LETTERS = {"s": "same", "d": "different", ".": "empty_empty", "[": "empty_valid", "]": "valid_empty"}
@@ -33,8 +34,16 @@ def turned(forward):
 def decode(forward, backward=None, **options):
     count = len(forward) + 1
     times = [index * 3 for index in range(count)]
-    backward = turned(forward) if backward is None else backward
-    return decode_spans(times, [3] * count, Fraction(1, 75), forward, backward, DecodeOptions(**options))
+    return decode_spans(times, [3] * count, Fraction(1, 75), scores(forward, backward), neighbours(**options))
+
+
+def scores(forward, backward=None):
+    """Return scores of neighbours only."""
+    return PairScores({1: forward}, {1: turned(forward) if backward is None else backward})
+
+
+def neighbours(**options):
+    return Decoding(distances=(1,), **options)
 
 
 def frames(spans):
@@ -63,7 +72,7 @@ def test_clear_labels_become_exact_captions(labels, wanted):
 def test_times_are_presentation_times_also_on_variable_frame_rate():
     pts, durations = [0, 10, 15, 40, 41], [10, 5, 25, 1, 30]
     forward = rows(".[s]")
-    (span,) = decode_spans(pts, durations, Fraction(1, 50), forward, turned(forward))
+    (span,) = decode_spans(pts, durations, Fraction(1, 50), scores(forward), neighbours())
     assert (span.start_pts, span.end_pts) == (15, 41)
     assert (span.start_seconds, span.end_seconds) == (0.3, 0.82)
 
@@ -71,13 +80,15 @@ def test_times_are_presentation_times_also_on_variable_frame_rate():
 @pytest.mark.parametrize(("last_duration", "end"), [(30, 71), (0, 42)])
 def test_a_caption_at_the_end_lasts_as_long_as_the_last_frame(last_duration, end):
     forward = rows(".[ss")
-    (span,) = decode_spans([0, 10, 15, 40, 41], [10, 5, 25, 1, last_duration], Fraction(1), forward, turned(forward))
+    (span,) = decode_spans(
+        [0, 10, 15, 40, 41], [10, 5, 25, 1, last_duration], Fraction(1), scores(forward), neighbours()
+    )
     assert (span.end_pts, span.end_frame) == (end, 5)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_video_without_a_pair_has_no_captions(count):
-    assert decode_spans([0] * count, [1] * count, Fraction(1), rows(""), rows("")) == []
+    assert decode_spans([0] * count, [1] * count, Fraction(1), scores(rows("")), neighbours()) == []
 
 
 def test_a_fade_out_over_uncertain_frames_has_exactly_one_boundary():
@@ -166,8 +177,34 @@ def test_a_caption_cut_by_the_video_s_ends_may_be_shorter_than_min_frames():
 
 
 def test_scores_fall_with_doubt():
-    sure, unsure = (decode(rows("..[sss]..", sure=sure))[0].score for sure in (0.99, 0.6))
-    assert 0 < unsure < sure <= 1
+    sure, unsure = (decode(rows("..[sss]..", sure=sure))[0] for sure in (0.99, 0.6))
+    assert 0 < unsure.score < sure.score <= 1
+    assert 0 < unsure.start_score < sure.start_score <= 1
+    assert 0 < unsure.end_score < sure.end_score <= 1
+
+
+def test_each_boundary_has_a_score_of_its_own():
+    forward = rows("..[sss]..", sure=0.99)
+    forward[5:7] = [row(same=0.5, valid_empty=0.45), row(valid_empty=0.5, empty_empty=0.45)]
+    (span,) = decode(forward)
+    assert span.end_score < 0.8
+    assert span.start_score > 0.95
+    assert span.score == pytest.approx(span.start_score * span.end_score)
+
+
+def test_a_boundary_beyond_the_video_is_not_doubted():
+    (older,), (outlasting,) = decode(rows("ss]..")), decode(rows("..[ss"))
+    assert (older.start_score, outlasting.end_score) == (1.0, 1.0)
+    assert older.end_score < 1
+    assert outlasting.start_score < 1
+
+
+def test_scores_are_calibrated_as_the_model_says():
+    forward = rows("..[sss]..", sure=0.8)
+    (plain,), (calm,), (low,) = decode(forward), decode(forward, score_scale=0.5), decode(forward, score_offset=-1.0)
+    odds = [span.start_score / (1 - span.start_score) for span in (plain, calm, low)]
+    assert odds[1] == pytest.approx(odds[0] ** 0.5)
+    assert odds[2] == pytest.approx(odds[0] / np.e)
 
 
 def test_a_pair_the_model_is_wrongly_certain_of_does_not_give_infinite_evidence():
@@ -221,15 +258,7 @@ def test_probabilities_that_are_none_are_refused(values):
 
 def test_arrays_of_other_lengths_are_refused():
     with pytest.raises(ContractError, match="3 frames need"):
-        decode_spans([0, 1, 2], [1, 1, 1], Fraction(1), rows("..."), rows("..."))
-
-
-def test_options_out_of_range_are_refused():
-    with pytest.raises(UsageError, match="--min-frames"):
-        DecodeOptions(min_frames=0)
-    for penalty in (-1, float("inf"), float("nan")):
-        with pytest.raises(UsageError, match="--change-penalty"):
-            DecodeOptions(change_penalty=penalty)
+        decode_spans([0, 1, 2], [1, 1, 1], Fraction(1), scores(rows("...")), neighbours())
 
 
 def test_a_span_s_seconds_are_exact_multiples_of_its_time_base():

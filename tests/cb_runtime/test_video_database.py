@@ -227,8 +227,8 @@ class TestNothingIsLost:
             connection.execute("PRAGMA cache_size = 1")  # so that pages reach the file before the commit
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("INSERT INTO runs VALUES (2, '', 0, '{}', '{}', '[]')")
-            row = (2, 0, 1, 0, 1, "x" * 1000, 1.0, "[]")
-            connection.executemany("INSERT INTO results VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", [row] * 500)
+            row = (2, 0, 1, 0, 1, "x" * 1000, 1.0, "[]", "{}")
+            connection.executemany("INSERT INTO results VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [row] * 500)
             os.kill(os.getpid(), signal.SIGKILL)
             """,
         )
