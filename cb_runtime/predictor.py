@@ -169,7 +169,7 @@ class BoundaryPredictor:
         )
         spans = decode_spans(pts, durations, source.info.time_base, scores.forward, scores.backward, options)
         statistics = self._statistics(len(pts), scores, time.perf_counter() - began)
-        messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
+        messages = (*source.report.messages, *_shortness(len(pts)), *layout.doubts(), *self._ocr_shift(layout))
         return CaptionTrack(source.info, tuple(spans), layout, source.report.partial, messages, self.model, statistics)
 
     def _strips(
