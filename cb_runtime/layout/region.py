@@ -70,6 +70,9 @@ ENOUGH_TO_JUDGE = 4
 TALL_LINE = 1.35
 """A line taller than this many times the usual holds something beside it that was taken for text."""
 
+LONG_LINE = 2.5
+"""A line is at least this many times as wide as it is high, when its height alone is no reason to take it for one."""
+
 MOST_REGIONS = 4
 """Regions told of; each further one looks less like captions."""
 
@@ -238,10 +241,14 @@ def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list
 
 
 def usual_lines(lines: list[Box]) -> list[Box]:
-    """Return the lines without those too tall for the others, where another line is at their height."""
+    """Return the lines without those too tall for the others, unless they are long and alone at their height."""
     tallest = TALL_LINE * median(line.height for line in lines)
     usual = [line for line in lines if line.height <= tallest]
-    return [line for line in lines if line in usual or not any(beside(line, other) for other in usual)]
+
+    def alone(line: Box) -> bool:
+        return line.width >= LONG_LINE * line.height and not any(beside(line, other) for other in usual)
+
+    return [line for line in lines if line in usual or alone(line)]
 
 
 def _horizontal(captions: list[Block], anchor: str, frame_width: int, padding: float) -> tuple[float, float]:

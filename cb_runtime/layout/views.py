@@ -23,6 +23,9 @@ VERTICAL_PADDING = 0.05
 HORIZONTAL_PADDING = 0.25
 """Added left and right, in heights of a box."""
 
+FEW = 4
+"""With fewer different lines seen, wider ones must be expected."""
+
 WORTH_IT = 0.85
 """A close box is given when it has at most this share of the region's area."""
 
@@ -56,8 +59,9 @@ def _share_inside(box: Box, region: Box) -> float:
 
 
 def _columns(text: list[Box], anchor: str, padding: float) -> tuple[float, float]:
-    """Return left and right of the text seen, widened away from the anchor by what captions not seen may need."""
+    """Return left and right of the text seen; when it is little, widened away from the anchor for what was not seen."""
     seen = union(text)
-    foreseen = width_foreseen(seen.width, len(distinct_boxes(text))) - seen.width
+    count = len(distinct_boxes(text))
+    more = width_foreseen(seen.width, count) - seen.width if count < FEW else 0
     share = ANCHORS.index(anchor) / (len(ANCHORS) - 1)
-    return seen.left - foreseen * share - padding, seen.right + foreseen * (1 - share) + padding
+    return seen.left - more * share - padding, seen.right + more * (1 - share) + padding
