@@ -32,7 +32,7 @@ def test_the_layout_benchmark_measures_every_video_it_is_given(tmp_path):
     pytest.importorskip("rapidocr")
     from cb_core.synth.collection import render_videos
 
-    render_videos(tmp_path / "videos", 2, 2.0, 5, size=(320, 240), jobs=1)
+    render_videos(tmp_path / "videos", 2, 1.0, 5, size=(192, 108))
     output = tmp_path / "layout.json"
     done = run("layout.py", tmp_path / "videos", "--output", output)
     assert done.returncode == 0, done.stderr
