@@ -28,6 +28,7 @@ from cb_runtime.errors import (
 )
 from cb_runtime.files import atomic_path, check_writable, sha256_of_file
 from cb_runtime.inference_record import OutputRecord, read_record, record_path
+from cb_runtime.layout import CaptionLayout
 from cb_runtime.outputs import replaces, suffix_of, video_db, write_track
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
@@ -88,6 +89,8 @@ class VideoOutcome:
     partial: bool = False
     messages: tuple[str, ...] = ()
     statistics: dict[str, Any] = field(default_factory=dict)
+    layout: CaptionLayout | None = None
+    """Where captions were looked for; None when no frame showed text like a caption's, or when nothing was done."""
     resumed: bool = False
     """True when the outputs were there already."""
     error: CbError | None = None
@@ -102,8 +105,14 @@ class VideoOutcome:
             "resumed": self.resumed,
             "messages": list(self.messages),
             "statistics": self.statistics,
+            "layout": _without_boxes(self.layout),
         }
         return document | (error_to_dict(self.error) if self.error else {})
+
+
+def _without_boxes(layout: CaptionLayout | None) -> dict[str, Any] | None:
+    # The boxes are many, and stand in the JSON output of the video.
+    return None if layout is None else {key: value for key, value in layout.to_dict().items() if key != "boxes"}
 
 
 def infer_videos(
@@ -162,7 +171,8 @@ def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progres
         digest = _settings_digest(predictor, video, settings)  # results went into the video database itself
     record = OutputRecord(digest, written, len(track.spans), track.partial, track.messages)
     record.save(record_path(settings.output, video))
-    return VideoOutcome(video, outputs, len(track.spans), track.partial, track.messages, dict(track.statistics))
+    statistics = dict(track.statistics)
+    return VideoOutcome(video, outputs, len(track.spans), track.partial, track.messages, statistics, track.layout)
 
 
 def _check_replaceable(video: Path, settings: InferSettings) -> None:

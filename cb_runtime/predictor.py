@@ -243,7 +243,7 @@ class BoundaryPredictor:
             progress=progress,
         )
         seconds = time.perf_counter() - began
-        messages = (*source.report.messages, *_shortness(len(pts)), *self._ocr_shift(layout))
+        messages = (*source.report.messages, *_shortness(len(pts)), *layout.doubts(), *self._ocr_shift(layout))
         partial = source.report.partial
         return ScoredVideo(source.info, layout, pts, durations, scores, partial, messages, seconds, products)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from cb_runtime.geometry import Box
@@ -31,7 +32,7 @@ class Block:
     lines: tuple[Box, ...]
     """At least one, from top to bottom."""
 
-    @property
+    @cached_property
     def line_height(self) -> float:
         """Median height of its lines in pixels."""
         return median(line.height for line in self.lines)
@@ -48,8 +49,7 @@ class Block:
 
     def shares_height(self, other: Block) -> bool:
         """Tell whether half of the lower of the two is beside the other, with lines of about the same size."""
-        heights = (self.line_height, other.line_height)
-        return _beside(self.box, other.box) and min(heights) >= HEIGHT_RATIO * max(heights)
+        return beside(self.box, other.box) and same_size(self.line_height, other.line_height)
 
 
 def union(boxes: Iterable[Box]) -> Box:
@@ -94,8 +94,17 @@ def distinct(blocks: Sequence[Block]) -> list[Block]:
     """Return each block once that several samples show at the same place."""
     found: list[Block] = []
     for block in blocks:
-        if not any(_same_block(block, other) for other in found):
+        if not any(same_block(block, other) for other in found):
             found.append(block)
+    return found
+
+
+def distinct_boxes(boxes: Sequence[Box]) -> list[Box]:
+    """Return each box once that was seen several times at the same place."""
+    found: list[Box] = []
+    for box in boxes:
+        if not any(same_place(box, other, JITTER) for other in found):
+            found.append(box)
     return found
 
 
@@ -103,32 +112,35 @@ def samples_from_boxes(boxes: Sequence[Box]) -> list[list[Box]]:
     """Share out boxes of unknown samples: boxes of one frame do not overlap, so each goes where it overlaps none."""
     samples: list[list[Box]] = []
     for box in boxes:
-        sample = next((sample for sample in samples if not any(_overlap(box, other) for other in sample)), None)
+        sample = next((sample for sample in samples if not any(overlap(box, other) for other in sample)), None)
         samples.append([box]) if sample is None else sample.append(box)
     return samples
 
 
 def same_row(one: Box, other: Box) -> bool:
     """Tell whether two boxes, of one frame or of two, are at the same height and of about the same size."""
-    return _beside(one, other) and _same_size(one, other)
+    return beside(one, other) and same_size(one.height, other.height)
 
 
-def _beside(one: Box, other: Box) -> bool:
+def beside(one: Box, other: Box) -> bool:
+    """Tell whether half of the lower of the two boxes is at the other's height."""
     common = min(one.bottom, other.bottom) - max(one.top, other.top)
     return common >= 0.5 * min(one.height, other.height)
 
 
-def _same_size(one: Box, other: Box) -> bool:
-    return min(one.height, other.height) >= HEIGHT_RATIO * max(one.height, other.height)
+def same_size(one: float, other: float) -> bool:
+    """Tell whether two heights of lines may be of one caption."""
+    return min(one, other) >= HEIGHT_RATIO * max(one, other)
 
 
 def _continues(upper: Box, lower: Box) -> bool:
     gap = lower.top - upper.bottom
-    beside = lower.left >= upper.right or upper.left >= lower.right
-    return gap <= LINE_GAP * min(upper.height, lower.height) and not beside and _same_size(upper, lower)
+    apart = lower.left >= upper.right or upper.left >= lower.right
+    return gap <= LINE_GAP * min(upper.height, lower.height) and not apart and same_size(upper.height, lower.height)
 
 
-def _same_block(one: Block, other: Block) -> bool:
+def same_block(one: Block, other: Block) -> bool:
+    """Tell whether two blocks, of whatever samples, show the same text as far as its place tells."""
     if len(one.lines) != len(other.lines):
         return False
     return all(same_place(line, wanted, JITTER) for line, wanted in zip(one.lines, other.lines, strict=True))
@@ -140,7 +152,8 @@ def same_place(one: Box, other: Box, tolerance: float) -> bool:
     return all(abs(a - b) <= allowed for a, b in zip(one.as_tuple(), other.as_tuple(), strict=True))
 
 
-def _overlap(one: Box, other: Box) -> bool:
+def overlap(one: Box, other: Box) -> bool:
+    """Tell whether two boxes have pixels in common."""
     return min(one.right, other.right) > max(one.left, other.left) and min(one.bottom, other.bottom) > max(
         one.top, other.top
     )

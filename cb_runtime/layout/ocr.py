@@ -17,8 +17,12 @@ from cb_runtime.errors import MissingPackageError, require
 from cb_runtime.geometry import Box
 from cb_runtime.video.types import Image
 
-LONGEST_SIDE = 960
-"""Larger frames are scaled down to this longest side: captions stay legible, and time falls with the area."""
+LONGEST_SIDE = 640
+"""Frames are scaled to this longest side. Boxes are as good as at 960 in 0.4 of the time; those of small text in small
+frames become closer."""
+
+LARGEST_ENLARGEMENT = 2.0
+"""Small frames are enlarged by no more than this."""
 
 
 class TextDetector(Protocol):
@@ -61,23 +65,24 @@ class RapidOcrDetector:
         if self._rapidocr is None:
             self._rapidocr = _open_rapidocr()
         height, width = image.shape[:2]
-        small = _scaled_down(image)
+        scaled = _scaled(image)
         # rapidocr reads arrays as OpenCV does: BGR.
-        found = self._rapidocr(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), use_det=True, use_cls=False, use_rec=False)
+        found = self._rapidocr(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR), use_det=True, use_cls=False, use_rec=False)
         if found.boxes is None:
             return []
-        scale = (width / small.shape[1], height / small.shape[0])
+        scale = (width / scaled.shape[1], height / scaled.shape[0])
         boxes = [_bounding_box(np.asarray(corners) * scale, width, height) for corners in found.boxes]
         return [(box, float(score)) for box, score in zip(boxes, found.scores, strict=True) if box is not None]
 
 
-def _scaled_down(image: Image) -> Image:
+def _scaled(image: Image) -> Image:
     height, width = image.shape[:2]
-    scale = LONGEST_SIDE / max(height, width)
-    if scale >= 1:
+    scale = min(LARGEST_ENLARGEMENT, LONGEST_SIDE / max(height, width))
+    if scale == 1:
         return image
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
 def _bounding_box(corners: np.ndarray[Any, Any], width: int, height: int) -> Box | None:
@@ -101,7 +106,7 @@ def _open_rapidocr() -> Any:  # noqa: ANN401  (a class without types)
         "Global.log_level": "critical",  # it reports "no text" as a warning
         "Global.use_cls": False,
         "Global.use_rec": False,
-        # Its own default enlarges frames to a shortest side of 736: twice the time, no caption more.
+        # Its own default enlarges frames to a shortest side of 736: several times the time, no caption more.
         "Det.limit_type": "max",
         "Det.limit_side_len": LONGEST_SIDE,
     }

@@ -1,13 +1,14 @@
-"""Text that is in a video but is no caption: tickers, logos and clocks."""
+"""Text that is in a video but is no caption: tickers, logos and clocks, pages of text and textures taken for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from cb_runtime.geometry import Box
-from cb_runtime.layout.blocks import lines_of, rows_of, same_place, same_row, union
+from cb_runtime.layout.blocks import lines_of, overlap, rows_of, same_place, same_row, union
 
-TALLEST_LINE = 0.2
+TALLEST_LINE = 0.25
 """Text taller than this share of the frame's height is no caption: a title, or a shape taken for text."""
 
 EDGE = 0.01
@@ -35,30 +36,68 @@ CORNER_Y = 0.25
 """Corners begin at this share of the frame's height from top and bottom."""
 
 
-def without_overlays(seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -> list[list[Box]]:
-    """Return the lines of text of each sampled frame without tickers, logos, clocks and what is too tall for a line."""
+PAGE = 0.35
+"""Share of a frame that captions, logos and a ticker together do not reach: text covers more on a page, or where OCR
+took a texture for text."""
+
+CORNER_REASON = "a small text that stays near a corner, as logos and clocks do"
+TICKER_REASON = "text reaches the frame's left or right edge, as tickers do"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Text that is no caption."""
+
+    box: Box
+    reason: str
+
+
+def without_overlays(
+    seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int
+) -> tuple[list[list[Box]], list[Overlay]]:
+    """Return the lines of sampled frames that may be captions, and the logos, clocks and tickers left out.
+
+    What is too tall for a line is left out as well, and pages of text, as whole frames, when others show text too.
+    """
     low = [[box for box in boxes if box.height <= TALLEST_LINE * frame_height] for boxes in seen]
-    # Logos first: a clock at the edge must not make a caption beside it part of a ticker.
-    return _without_tickers(_without_logos([lines_of(boxes) for boxes in low], frame_width, frame_height), frame_width)
+    # Logos first: a clock at the edge must not make a caption beside it part of a ticker, nor a logo part of its line.
+    boxes, logos = _without_logos(_without_pages(low, frame_width * frame_height), frame_width, frame_height)
+    lines, clocks = _without_logos([lines_of(sample) for sample in boxes], frame_width, frame_height)
+    kept, tickers = _without_tickers(lines, frame_width)
+    return kept, [*_overlays([*logos, *clocks], CORNER_REASON), *_overlays(tickers, TICKER_REASON)]
 
 
-def _without_logos(samples: list[list[Box]], frame_width: int, frame_height: int) -> list[list[Box]]:
+def _without_pages(samples: list[list[Box]], frame_area: int) -> list[list[Box]]:
+    others = [boxes for boxes in samples if sum(box.width * box.height for box in boxes) <= PAGE * frame_area]
+    return others if any(others) else samples
+
+
+def _without_logos(samples: list[list[Box]], frame_width: int, frame_height: int) -> tuple[list[list[Box]], list[Box]]:
     logos = {
         line
         for lines in samples
         for line in lines
         if _in_corner(line, frame_width, frame_height) and _stays(line, samples)
     }
-    return [[line for line in lines if line not in logos] for lines in samples]
+    return [[line for line in lines if line not in logos] for lines in samples], sorted(logos)
 
 
-def _without_tickers(samples: list[list[Box]], frame_width: int) -> list[list[Box]]:
+def _without_tickers(samples: list[list[Box]], frame_width: int) -> tuple[list[list[Box]], list[Box]]:
     rows_seen = [rows_of(lines) for lines in samples]
     rows = [union(row) for sample in rows_seen for row in sample]
     crossing = [row for row in rows if _crosses_edge(row, frame_width)]
-    return [
-        [line for row in sample for line in row if not _is_ticker(union(row), rows, crossing)] for sample in rows_seen
-    ]
+    tickers = {row for row in set(rows) if _is_ticker(row, rows, crossing)}
+    kept = [[line for row in sample if union(row) not in tickers for line in row] for sample in rows_seen]
+    return kept, sorted(tickers)
+
+
+def _overlays(boxes: Iterable[Box], reason: str) -> list[Overlay]:
+    """Join boxes that touch, of whatever frames, to one overlay each."""
+    joined: list[Box] = []
+    for box in boxes:
+        touching = [other for other in joined if overlap(box, other)]
+        joined = [other for other in joined if other not in touching] + [union([box, *touching])]
+    return [Overlay(box, reason) for box in joined]
 
 
 def _is_ticker(row: Box, rows: list[Box], crossing: list[Box]) -> bool:

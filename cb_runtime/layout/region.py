@@ -5,8 +5,10 @@ No text is read; captions are told from other text by how they behave over the s
 1. A small text near a corner that is at the same place in most samples is a logo or a clock.
 2. A row of text that touches the left or right edge of the frame is a ticker: captions keep a margin.
 3. What is left is joined to lines, and lines above each other to blocks of one caption. Captions return to the same
-   height with changing widths, so the height that most caption-like blocks share is theirs; scene text does not return.
+   height with changing widths and a side or the centre in line, so the height that most caption-like blocks share is
+   theirs; scene text does not return, or is not in line.
 4. The region covers every block at that height, with padding, and is widened to what captions not sampled may need.
+5. The same is asked of the blocks that are left: captions may be at a second place too.
 """
 
 from __future__ import annotations
@@ -17,8 +19,19 @@ from statistics import median
 
 from cb_runtime.contract import ANCHORS
 from cb_runtime.geometry import Box
-from cb_runtime.layout.blocks import Block, blocks_of, distinct, union
-from cb_runtime.layout.overlays import without_overlays
+from cb_runtime.layout.blocks import (
+    LINE_GAP,
+    Block,
+    beside,
+    blocks_of,
+    distinct,
+    overlap,
+    same_block,
+    same_place,
+    same_size,
+    union,
+)
+from cb_runtime.layout.overlays import DRIFT, MIN_RECURRENCES
 
 VERTICAL_PADDING = 0.2
 """Added above and below, in heights of a line: outlines, shadows, and accents that no sample showed."""
@@ -45,13 +58,40 @@ CENTRE_TOLERANCE = 0.1
 """A region whose centre is off the frame's by no more than this share of its width counts as centred."""
 
 
+STAYING_DISCOUNT = 0.5
+"""Text that is the same in all samples that show any at its height is rather a title than captions."""
+
+NOT_IN_LINE = 0.08
+"""Different texts whose sides and centres all stray more than this share of the frame's width are no captions."""
+
+ENOUGH_TO_JUDGE = 4
+"""Different texts from which on it counts that they are not in line."""
+
+TALL_LINE = 1.35
+"""A line taller than this many times the usual holds something beside it that was taken for text."""
+
+LONG_LINE = 2.5
+"""A line is at least this many times as wide as it is high, when its height alone is no reason to take it for one."""
+
+MOST_REGIONS = 4
+"""Regions told of; each further one looks less like captions."""
+
+
 @dataclass(frozen=True)
 class CaptionRegion:
-    """The caption region of one video."""
+    """A place in the frame where captions may be."""
 
     region: Box
     anchor: str
     """One of `ANCHORS`: the side of captions that stays in place."""
+    score: float
+    """How much it looks like captions, above 0; see `_score`."""
+    different: int
+    """Different texts seen there."""
+    once: int
+    """Those of them that only one sampled frame showed."""
+    samples: int
+    """Sampled frames that showed text there."""
 
 
 def anchor_of_region(region: Box, frame_width: int) -> str:
@@ -60,43 +100,90 @@ def anchor_of_region(region: Box, frame_width: int) -> str:
     return "center" if abs(offset) <= CENTRE_TOLERANCE else "left" if offset < 0 else "right"
 
 
-def caption_region(seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -> CaptionRegion | None:
-    """Return where captions are, given the text boxes seen in each sampled frame; None when no box is a caption's."""
-    samples = without_overlays(seen, frame_width, frame_height)
+def caption_regions(samples: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -> tuple[CaptionRegion, ...]:
+    """Return the places where captions may be, the likeliest first; none overlaps another.
+
+    `samples` are the lines of text in each sampled frame `without_overlays`.
+    """
     blocks = [block for number, boxes in enumerate(samples) for block in blocks_of(boxes, number)]
-    captions = _captions(blocks, frame_width, frame_height)
-    if not captions:
-        return None
-    anchor = _anchor(captions, frame_width)
-    return CaptionRegion(_region(captions, anchor, frame_width, frame_height), anchor)
+    found: list[CaptionRegion] = []
+    while len(found) < MOST_REGIONS and (best := _best_group(blocks, frame_width, frame_height)):
+        score, captions = best
+        anchor = _anchor(captions, frame_width)
+        captions = _with_neighbours(captions, blocks, anchor, frame_width)
+        region = _region(captions, anchor, frame_width, frame_height)
+        different = distinct(captions)
+        once = sum(sum(same_block(text, other) for other in captions) == 1 for text in different)
+        count = len({block.sample for block in captions})
+        found.append(CaptionRegion(region, anchor, score, len(different), once, count))
+        blocks = [block for block in blocks if block not in captions and not overlap(block.box, region)]
+    return tuple(found)
 
 
-def _captions(blocks: list[Block], frame_width: int, frame_height: int) -> list[Block]:
-    """Return the blocks at the height that scores best as that of captions."""
-    groups = [[other for other in blocks if other.shares_height(block)] for block in blocks]
-    return max(groups, key=lambda group: _score(group, frame_width, frame_height), default=[])
+def _best_group(blocks: list[Block], frame_width: int, frame_height: int) -> tuple[float, list[Block]] | None:
+    """Return the blocks at the height that scores best as that of captions, with the score; None when none does."""
+    groups = {tuple(other for other in blocks if other.shares_height(block)): None for block in blocks}
+    scores = [(_score(group, frame_width, frame_height), list(group)) for group in groups]
+    best = max(scores, key=lambda scored: scored[0], default=(0.0, []))
+    return best if best[0] > 0 else None
 
 
-def _score(group: list[Block], frame_width: int, frame_height: int) -> float:
+def _score(group: Sequence[Block], frame_width: int, frame_height: int) -> float:
     """Rate how much a group of blocks at one height looks like captions.
 
-    The sum of what is seen there, each different block once (a text that stays is one), wide ones more; more when seen
-    often, in the middle from left to right, low or high in the frame, and with one side or the centre in line.
+    The sum of what is seen there, each different block once (a text that stays is one, and is discounted), wide ones
+    more; more when seen often, in the middle from left to right, low or high in the frame, and with one side or the
+    centre in line. Many different blocks of which nothing is in line give 0.
     """
     changing = distinct(group)
     seen = sum(min(1.0, block.box.width / (FULL_WIDTH * frame_width)) for block in changing)
-    often = 1 + 0.05 * len({block.sample for block in group})
+    samples = len({block.sample for block in group})
+    staying = STAYING_DISCOUNT if len(changing) == 1 and samples >= MIN_RECURRENCES else 1.0
+    often = 1 + 0.05 * samples
     centred = 1.5 if abs(median(block.x_centre for block in group) / frame_width - 0.5) <= CENTRE_TOLERANCE else 1.0
     height = median(block.y_centre for block in group) / frame_height
     place = 1.3 if height >= 2 / 3 else 1.0 if height <= 1 / 4 else 0.7
-    in_line = max(0.2, 1 - 3 * min(_spreads(changing).values()) / frame_width)
-    return seen * often * centred * place * in_line
+    return seen * staying * often * centred * place * _in_line(changing, frame_width)
+
+
+def _in_line(changing: list[Block], frame_width: int) -> float:
+    lines, boxes = _spreads(changing), _spread_of([block.box for block in changing])
+    spread = min(*lines.values(), *boxes.values()) / frame_width
+    if spread > NOT_IN_LINE and len(changing) >= ENOUGH_TO_JUDGE:
+        return 0.0
+    return max(0.2, 1 - 3 * min(lines.values()) / frame_width)
+
+
+def _with_neighbours(captions: list[Block], blocks: Sequence[Block], anchor: str, frame_width: int) -> list[Block]:
+    """Return the captions with those of which OCR found only the line directly above or below the others."""
+    rows = union([block.box for block in captions])
+    height = median(line.height for block in captions for line in block.lines)
+    middle = median(_place(block.box, anchor) for block in captions)
+    known, shown = set(captions), {block.sample for block in captions}
+    # What is seen together with captions and stays while they change is a title beside them.
+    together = [block for block in blocks if block not in known and block.sample in shown]
+
+    def belongs(block: Block) -> bool:
+        gap = max(rows.top - block.box.bottom, block.box.top - rows.bottom)
+        return (
+            block not in known
+            and len(block.lines) == 1
+            and -0.5 * height <= gap <= LINE_GAP * height
+            and same_size(block.line_height, height)
+            and abs(_place(block.box, anchor) - middle) <= ALIGNED * frame_width
+            and not any(same_place(block.box, other.box, DRIFT) for other in together)
+        )
+
+    return captions + [block for block in blocks if belongs(block)]
 
 
 def _spreads(blocks: list[Block]) -> dict[str, float]:
     """Return how far, in pixels, the sides and centres of lines stray from their median."""
-    lines = [line for block in blocks for line in block.lines]
-    return {anchor: _spread([_place(line, anchor) for line in lines]) for anchor in ANCHORS}
+    return _spread_of([line for block in blocks for line in block.lines])
+
+
+def _spread_of(boxes: Sequence[Box]) -> dict[str, float]:
+    return {anchor: _spread([_place(box, anchor) for box in boxes]) for anchor in ANCHORS}
 
 
 def _spread(places: Sequence[float]) -> float:
@@ -121,7 +208,7 @@ def _anchor(captions: list[Block], frame_width: int) -> str:
 
 def _region(captions: list[Block], anchor: str, frame_width: int, frame_height: int) -> Box:
     line_height = median(line.height for block in captions for line in block.lines)
-    rows = union(_aligned_lines(captions, anchor, frame_width))
+    rows = union(usual_lines(_aligned_lines(captions, anchor, frame_width)))
     left, right = _horizontal(captions, anchor, frame_width, HORIZONTAL_PADDING * line_height)
     padding = max(VERTICAL_PADDING * line_height, (MIN_HEIGHT * frame_height - rows.height) / 2)
     top, bottom = max(0, round(rows.top - padding)), min(frame_height, round(rows.bottom + padding))
@@ -153,6 +240,17 @@ def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list
     return found or lines
 
 
+def usual_lines(lines: list[Box]) -> list[Box]:
+    """Return the lines without those too tall for the others, unless they are long and alone at their height."""
+    tallest = TALL_LINE * median(line.height for line in lines)
+    usual = [line for line in lines if line.height <= tallest]
+
+    def alone(line: Box) -> bool:
+        return line.width >= LONG_LINE * line.height and not any(beside(line, other) for other in usual)
+
+    return [line for line in lines if line in usual or alone(line)]
+
+
 def _horizontal(captions: list[Block], anchor: str, frame_width: int, padding: float) -> tuple[float, float]:
     """Return left and right: all captions seen, and from the anchor outward what wider ones may need."""
     seen = union([block.box for block in captions])
@@ -167,8 +265,14 @@ def _horizontal(captions: list[Block], anchor: str, frame_width: int, padding: f
 
 
 def _width_foreseen(captions: list[Block], frame_width: int) -> float:
-    """Return the width in pixels that the widest caption of the whole video is expected to have."""
-    count = len(distinct(captions))
     widest = max(block.box.width for block in captions)
-    # Of n widths drawn evenly from [0, w], the widest is n / (n + 1) of w on average.
-    return max(MIN_WIDTH * frame_width, min(MAX_WIDTH * frame_width, widest * (count + 1) / count))
+    foreseen = width_foreseen(widest, len(distinct(captions)))
+    return max(MIN_WIDTH * frame_width, min(MAX_WIDTH * frame_width, foreseen))
+
+
+def width_foreseen(widest: float, count: int) -> float:
+    """Return the width that the widest caption of a video is expected to have, given the widest of `count` seen.
+
+    Of n widths drawn evenly from [0, w], the widest is n / (n + 1) of w on average.
+    """
+    return widest * (count + 1) / count

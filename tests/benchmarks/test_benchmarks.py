@@ -28,6 +28,20 @@ def test_the_pairs_benchmark_compares_both_contenders_and_they_agree(tmp_path):
     assert runtime["max_difference"] < 1e-3
 
 
+def test_the_layout_benchmark_measures_every_video_it_is_given(tmp_path):
+    pytest.importorskip("rapidocr")
+    from cb_core.synth.collection import render_videos
+
+    render_videos(tmp_path / "videos", 2, 1.0, 5, size=(192, 108))
+    output = tmp_path / "layout.json"
+    done = run("layout.py", tmp_path / "videos", "--output", output)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(output.read_text())
+    assert [row["video"][-15:-4] for row in document["rows"]] == ["/video_0000", "/video_0001"]
+    assert document["summary"]["videos"] == 2
+    assert all(row["frames_read"] >= 12 for row in document["rows"])
+
+
 @pytest.mark.slow
 def test_the_memory_benchmark_measures_every_length(tmp_path):
     sys.path.insert(0, str(ROOT / "tests" / "cb_runtime"))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,8 @@ from tiny_models import CAPTION, EMPTY, REGION, REGION_TEXT, bright_video, level
 from cb_runtime import inference
 from cb_runtime.cli import main
 from cb_runtime.contract import ModelMetadata
+from cb_runtime.geometry import Box
+from cb_runtime.layout import detection
 from cb_runtime.predictor import BoundaryPredictor
 
 RUNS = ((EMPTY, 6), (CAPTION, 10), (EMPTY, 4))
@@ -128,6 +131,58 @@ def test_a_partial_decode_keeps_its_outputs_and_says_so_in_the_exit_code(run, vi
     assert result.exit_code == 6
     assert "2 packets lost" in result.stderr
     assert (tmp_path / "out" / "film.srt").exists()
+
+
+class FakeOcr:
+    """Sees the same boxes in every frame."""
+
+    engine, version, boxes = "fake", "1", ()
+
+    def __call__(self, image):
+        return [(Box(*box), 0.9) for box in self.boxes]
+
+
+@pytest.fixture
+def ocr(monkeypatch):
+    """Let detection see these boxes in every frame."""
+
+    def sees(*boxes):
+        monkeypatch.setattr(FakeOcr, "boxes", boxes)
+        monkeypatch.setattr(detection, "RapidOcrDetector", FakeOcr)
+
+    return sees
+
+
+def test_a_detected_region_is_told_with_the_others_and_a_serious_one_is_a_warning(run, video, ocr):
+    ocr(REGION, (32, 8, 288, 38))
+    result = run(video, "--json", region=None)
+    assert result.exit_code == 0, result.output
+    layout = json.loads(result.stdout)["videos"][0]["layout"]
+    assert (layout["origin"], layout["anchor"], "boxes" in layout) == ("ocr", "center", False)
+    (other,) = layout["other_regions"]
+    assert other["score"] >= 0.5
+    assert "Captions may also be at" in result.stderr
+    assert "Captions may also be at" in run(video, region=None).stderr
+
+
+def test_frames_without_text_are_an_empty_result_and_no_error(run, video, tmp_path, ocr):
+    ocr()
+    result = run(video, "--json", region=None)
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads(result.stdout)["videos"]
+    assert (entry["captions"], entry["layout"]) == (0, None)
+    assert "--region" in entry["messages"][0]
+    assert json.loads((tmp_path / "out" / "film.json").read_text())["segments"] == []
+    assert run(video, "--fail-on-empty", region=None).exit_code == 5
+
+
+def test_without_ocr_package_the_error_names_the_extra_and_the_region_option(run, video, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    result = run(video, region=None)
+    assert result.exit_code == 2
+    assert "pip install 'cb-toolkit[ocr]'" in result.stderr
+    assert "--region LEFT,TOP,RIGHT,BOTTOM" in result.stderr
+    assert run(video).exit_code == 0
 
 
 def test_fail_on_empty_tells_videos_without_captions_apart(run, tmp_path):

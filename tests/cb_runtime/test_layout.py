@@ -2,17 +2,29 @@
 
 import json
 from dataclasses import replace
-from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from fake_text import (
+    HEIGHT,
+    INFO,
+    LINE,
+    LOGO,
+    WIDTH,
+    WIDTHS,
+    FakeDetector,
+    FakeSource,
+    contains,
+    detected,
+    line,
+)
 
 from cb_runtime.errors import InputError, UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.layout import (
     CaptionLayout,
+    OtherRegion,
     caption_layout,
     detect_layout,
     layout_from_boxes,
@@ -21,60 +33,8 @@ from cb_runtime.layout import (
     layout_from_region,
     region_from_text,
 )
-from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
 
-WIDTH, HEIGHT = 1280, 720
-INFO = VideoInfo(Path("film.mp4"), WIDTH, HEIGHT, Fraction(1, 25), Fraction(25), 300, 12.0)
-LINE = 40
-LOGO = Box(1120, 30, 1230, 70)
 STORED = CaptionLayout(WIDTH, HEIGHT, Box(200, 600, 1080, 700), "left", (Box(300, 620, 500, 660),), 3, "ocr", "e", "1")
-
-
-class FakeSource:
-    """A video whose frames are numbered: the first pixel of frame n is n."""
-
-    info = INFO
-    report = DecodeReport()
-
-    def __init__(self, count=12, images=None):
-        self.images = images or [np.full((1, 1, 3), number, np.uint8) for number in range(count)]
-
-    def sample(self, count):
-        yield from (Frame(n, n, 1, image) for n, image in enumerate(self.images[:count]))
-
-
-class FakeDetector:
-    """Finds in frame n what `seen[n]` says."""
-
-    engine, version = "fake", "1.0"
-
-    def __init__(self, seen):
-        self.seen = seen
-
-    def __call__(self, image):
-        return [(box, 0.9) for box in self.seen[int(image[0, 0, 0])]]
-
-
-def detected(seen):
-    return detect_layout(FakeSource(len(seen)), samples=len(seen), detector=FakeDetector(seen))
-
-
-def line(width, *, bottom=660, anchor="center", height=LINE):
-    left = {"left": 120, "center": (WIDTH - width) // 2, "right": 1160 - width}[anchor]
-    return Box(left, bottom - height, left + width, bottom)
-
-
-def contains(region, boxes, margin=0):
-    return all(
-        region.left <= box.left - margin
-        and region.top <= box.top - margin
-        and region.right >= box.right + margin
-        and region.bottom >= box.bottom + margin
-        for box in boxes
-    )
-
-
-WIDTHS = (300, 520, 180, 700, 410, 90)
 
 
 @pytest.mark.parametrize("bottom", [110, 660, 700])
@@ -263,7 +223,20 @@ def test_boxes_of_which_none_is_a_caption_are_refused(boxes):
 
 
 def test_a_layout_survives_json():
-    assert layout_from_dict(json.loads(json.dumps(STORED.to_dict()))) == STORED
+    layout = replace(STORED, other_regions=(OtherRegion(Box(0, 0, 90, 30), 0.25, "a logo"),))
+    assert layout_from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+
+
+def test_a_layout_stored_before_other_regions_were_is_read():
+    values = STORED.to_dict()
+    del values["other_regions"]
+    assert layout_from_dict(values) == STORED
+
+
+@pytest.mark.parametrize(("score", "reason"), [(1.5, "wide"), (-0.1, "wide"), ("high", "wide"), (0.5, None)])
+def test_another_region_without_a_score_or_a_reason_is_refused(score, reason):
+    with pytest.raises(InputError, match=r"another region|not chosen"):
+        OtherRegion(LOGO, score, reason)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +250,8 @@ def test_a_layout_survives_json():
         {"boxes": 7},
         {"boxes": [[1]]},
         {"boxes": [[0, 0, 1e999, 9]]},
+        {"other_regions": 7},
+        {"other_regions": [{"region": [0, 0, 9, 9]}]},
     ],
 )
 def test_a_malformed_layout_is_refused(change):
@@ -291,6 +266,7 @@ def test_a_malformed_layout_is_refused(change):
         ({"origin": "guess"}, "origin must be one of"),
         ({"region": Box(0, 0, 1281, 20)}, "outside the frame of 1280 x 720"),
         ({"boxes": (Box(0, 0, 20, 721),)}, "outside the frame of 1280 x 720"),
+        ({"other_regions": (OtherRegion(Box(0, 0, 20, 721), 0.1, "a logo"),)}, "outside the frame of 1280 x 720"),
         ({"samples": 0}, "'samples' of at least 1, got 0"),
     ],
 )

@@ -34,9 +34,17 @@ def corners(left, top, right, bottom):
 
 
 def test_a_large_frame_is_scaled_down_and_its_boxes_scaled_back():
-    detector = detector_with([corners(100, 400, 300, 420)])
-    assert detector(np.zeros((1080, 1920, 3), np.uint8)) == [(Box(200, 800, 600, 840), 0.9)]
-    assert detector._rapidocr.image.shape == (540, LONGEST_SIDE, 3)
+    detector = detector_with([corners(100, 300, 300, 320)])
+    assert detector(np.zeros((1080, 1920, 3), np.uint8)) == [(Box(300, 900, 900, 960), 0.9)]
+    assert detector._rapidocr.image.shape == (360, LONGEST_SIDE, 3)
+
+
+@pytest.mark.parametrize(("height", "width", "shape"), [(240, 400, (384, 640, 3)), (90, 160, (180, 320, 3))])
+def test_a_small_frame_is_enlarged_but_not_beyond_twice_its_size(height, width, shape):
+    detector = detector_with([corners(0, 16, 160, 32)])
+    ((box, _),) = detector(np.zeros((height, width, 3), np.uint8))
+    assert detector._rapidocr.image.shape == shape
+    assert box == Box(0, 16 * height // shape[0], 160 * height // shape[0], 32 * height // shape[0])
 
 
 def test_only_detection_runs_and_the_engine_is_given_blue_first():
@@ -52,7 +60,7 @@ def test_boxes_are_kept_inside_the_frame_and_those_without_area_left_out():
     detector = detector_with(
         [corners(-5, 10, 40, 999), corners(30, 20, 30, 20), [[10, 5], [50, 1], [51, 11], [11, 15]]]
     )
-    boxes = [box for box, _ in detector(np.zeros((90, 160, 3), np.uint8))]
+    boxes = [box for box, _ in detector(np.zeros((90, LONGEST_SIDE, 3), np.uint8))]
     assert boxes == [Box(0, 10, 40, 90), Box(10, 1, 51, 15)]
 
 

@@ -210,6 +210,20 @@ def test_a_video_without_text_has_no_captions_and_says_what_to_do(model, source)
     assert track.messages == (NO_TEXT,)
 
 
+def test_a_second_place_that_looks_like_captions_is_pointed_out(model, source):
+    class TwoPlaces:
+        engine, version = "two", "1"
+
+        def __call__(self, image):
+            return [(Box(80, 130, 240, 142), 0.9), (Box(60, 10, 260, 22), 0.9)]
+
+    source([EMPTY] * 5)
+    track = BoundaryPredictor(model).predict_video("x", detector=TwoPlaces())
+    (other,) = track.layout.other_regions
+    assert track.layout.doubts()[0] in track.messages
+    assert f"--region {','.join(map(str, other.region.as_tuple()))}" in track.layout.doubts()[0]
+
+
 def test_boxes_of_another_ocr_engine_than_in_training_are_pointed_out(tmp_path, source):
     source([EMPTY] * 3)
     trained = ModelMetadata("tiny", ocr_engine="rapidocr", ocr_engine_version="3.10")

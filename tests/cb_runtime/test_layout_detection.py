@@ -1,0 +1,167 @@
+"""Promises about which frames are looked at, and about what is told of text that was not taken for captions."""
+
+from dataclasses import replace
+
+import pytest
+from fake_text import HEIGHT, LINE, LOGO, WIDTH, WIDTHS, EvenSource, FakeDetector, contains, detected, line
+
+from cb_runtime.geometry import Box
+from cb_runtime.layout import DEFAULT_SAMPLES, detect_layout
+from cb_runtime.layout.detection import MORE
+
+FRAMES = 6 * DEFAULT_SAMPLES
+
+
+def film(shown):
+    """Return what each frame of a film shows; `shown` maps ranges of frames to boxes."""
+    return [[box for frames, box in shown.items() if number in frames] for number in range(FRAMES)]
+
+
+def looked_at(seen):
+    """Return the layout of a film, and the detector that was asked for it."""
+    detector = FakeDetector(seen)
+    return detect_layout(EvenSource(len(seen)), detector=detector), detector
+
+
+class TestFramesLookedAt:
+    def test_are_no_more_than_the_first_round_when_it_shows_many_captions(self):
+        layout, detector = looked_at(film({range(n * 12, n * 12 + 10): line(width) for n, width in enumerate(WIDTHS)}))
+        assert len(detector.asked) == layout.samples == DEFAULT_SAMPLES
+        assert contains(layout.region, [line(width) for width in WIDTHS], margin=6)
+
+    def test_are_no_more_when_few_captions_were_all_seen_several_times(self):
+        _, detector = looked_at(film({range(36): line(300), range(36, 72): line(520)}))
+        assert len(detector.asked) == DEFAULT_SAMPLES
+
+    def test_are_more_when_few_captions_were_seen_and_find_those_in_between(self):
+        first = {DEFAULT_SAMPLES * 0 + 3: line(300)}
+        between = {1: line(520), 31: line(180), 37: line(410), 43: line(600, bottom=612), 67: line(700)}
+        seen = film({range(frame, frame + 1): box for frame, box in (first | between).items()})
+        layout, detector = looked_at(seen)
+        assert DEFAULT_SAMPLES < len(detector.asked) <= MORE * DEFAULT_SAMPLES
+        assert contains(layout.region, [*first.values(), *between.values()], margin=6)
+
+    def test_are_never_looked_at_twice_nor_more_than_thrice_as_many(self):
+        layout, detector = looked_at(film({}))
+        assert layout is None
+        assert len(set(detector.asked)) == len(detector.asked) == MORE * DEFAULT_SAMPLES
+
+    def test_are_no_longer_asked_for_once_the_further_ones_settle_it(self):
+        captions = {range(1 + 6 * n, 2 + 6 * n): line(width) for n, width in enumerate(WIDTHS)}
+        _, detector = looked_at(film(captions))
+        assert DEFAULT_SAMPLES < len(detector.asked) < MORE * DEFAULT_SAMPLES
+
+    def test_boxes_are_kept_in_time_order(self):
+        seen = film({range(1, 2): line(520), range(3, 4): line(300)})
+        layout, _ = looked_at(seen)
+        assert layout.boxes == (line(520), line(300))
+
+
+def test_captions_at_a_second_place_are_told_of_with_the_way_to_read_them():
+    low, high = [line(width) for width in WIDTHS], [line(width, bottom=90) for width in WIDTHS[:4]]
+    layout = detected([*[[box] for box in low], *[[box] for box in high]])
+    assert contains(layout.region, low)
+    (other,) = layout.other_regions
+    assert contains(other.region, high)
+    assert 0.5 <= other.score < 1
+    assert other.reason == "different texts seen there: 4, in the region chosen: 6"
+    (doubt,) = layout.doubts()
+    assert f"--region {','.join(map(str, other.region.as_tuple()))}" in doubt
+
+
+def test_two_captions_at_once_are_two_regions():
+    layout = detected([[line(width), line(width + 60, bottom=90)] for width in WIDTHS])
+    assert len(layout.other_regions) == len(layout.doubts()) == 1
+    assert layout.region.top > HEIGHT / 2 > layout.other_regions[0].region.bottom
+
+
+def test_a_logo_a_ticker_and_a_title_are_told_of_and_raise_no_doubt():
+    title, ticker = Box(400, 330, 880, 390), Box(0, 672, WIDTH, 712)
+    layout = detected([[LOGO, title, ticker, line(width, bottom=650)] for width in WIDTHS])
+    reasons = {other.region.as_tuple(): other for other in layout.other_regions}
+    assert reasons[LOGO.as_tuple()].reason == "a small text that stays near a corner, as logos and clocks do"
+    assert reasons[ticker.as_tuple()].reason == "text reaches the frame's left or right edge, as tickers do"
+    assert (reasons[LOGO.as_tuple()].score, reasons[ticker.as_tuple()].score) == (0, 0)
+    (other,) = [other for other in layout.other_regions if contains(other.region, [title])]
+    assert other.reason == "the text there is the same in 6 sampled frames"
+    assert 0 < other.score < 0.5
+    assert layout.doubts() == ()
+
+
+def test_regions_do_not_overlap():
+    scene = [Box(100 + 90 * n, 80 + 61 * n, 300 + 97 * n, 110 + 70 * n) for n in range(6)]
+    layout = detected([[scene[n], line(width)] for n, width in enumerate(WIDTHS)])
+    regions = [layout.region, *(other.region for other in layout.other_regions)]
+    assert all(
+        one.bottom <= other.top or other.bottom <= one.top or one.right <= other.left or other.right <= one.left
+        for place, one in enumerate(regions)
+        for other in regions[:place]
+    )
+
+
+def test_a_title_that_never_changes_does_not_outweigh_two_captions():
+    title = Box(300, 80, 980, 130)
+    seen = [[title] for _ in range(12)]
+    seen[3], seen[8] = [title, line(300)], [title, line(420)]
+    assert contains(detected(seen).region, [line(300), line(420)], margin=6)
+
+
+def test_scene_text_that_pans_through_the_frame_is_no_caption():
+    sign = [Box(150 + 160 * n, 500, 330 + 160 * n, 540) for n in range(5)]
+    assert detected([[place] for place in sign]) is None
+    captions = [line(width) for width in WIDTHS[:5]]
+    layout = detected([[place, caption] for place, caption in zip(sign, captions, strict=True)])
+    assert contains(layout.region, captions, margin=6)
+    assert layout.region.top > 540
+
+
+def test_a_logo_beside_captions_is_not_taken_into_their_line():
+    logo = Box(20, 620, 180, 660)
+    captions = {n: line(840) for n in (2, 5, 8)} | {n: line(500) for n in (3, 6)}
+    layout = detected([[logo, *([captions[n]] if n in captions else [])] for n in range(12)])
+    assert layout.anchor == "center"
+    assert abs(layout.region.left + layout.region.right - WIDTH) <= 2
+    assert [other.region for other in layout.other_regions] == [logo]
+
+
+def test_a_texture_taken_for_a_page_of_text_hides_no_caption():
+    texture = [Box(0, top, WIDTH - 3 * top // 40, top + 60) for top in range(0, 650, 62)]
+    captions = [line(width) for width in WIDTHS]
+    layout = detected([texture, texture, texture, *[[caption] for caption in captions]])
+    assert contains(layout.region, captions, margin=6)
+    assert layout.region.height <= 1.5 * LINE
+
+
+def test_captions_under_pages_of_text_are_found_when_nothing_else_is_seen():
+    page = [Box(100 + 13 * (row % 4), 30 + 58 * row, 1100 - 57 * (row % 3), 70 + 58 * row) for row in range(9)]
+    layout = detected([[*page, line(width, bottom=690)] for width in WIDTHS])
+    assert contains(layout.region, [line(width, bottom=690) for width in WIDTHS], margin=6)
+
+
+def test_the_upper_line_found_without_its_lower_one_is_inside():
+    upper = line(700, bottom=612)
+    layout = detected([[line(300)], [line(420)], [upper], [upper], []])
+    assert contains(layout.region, [upper, line(300)], margin=6)
+
+
+def test_a_square_shape_above_a_caption_does_not_make_the_region_tall():
+    shape = Box(610, 550, 675, 615)
+    layout = detected([[line(width)] for width in WIDTHS] + [[shape, line(440)]])
+    assert layout.region.height <= 1.5 * LINE
+
+
+@pytest.mark.parametrize("overlay", [LOGO, Box(0, 672, WIDTH, 712)])
+def test_only_a_logo_or_only_a_ticker_gives_no_layout(overlay):
+    assert detected([[overlay]] * 12) is None
+
+
+def test_captions_of_upright_video_are_found():
+    upright = replace(EvenSource.info, width=720, height=1280)
+    boxes = [Box(360 - width // 2, 900, 360 + width // 2, 940) for width in (300, 520, 180, 600, 410, 90)]
+    logo = Box(600, 40, 690, 80)
+    detector = FakeDetector([[logo, boxes[number // 12]] for number in range(FRAMES)])
+    source = EvenSource(FRAMES)
+    source.info = upright
+    layout = detect_layout(source, detector=detector)
+    assert contains(layout.region, boxes, margin=6)
+    assert (layout.anchor, layout.region.height <= 1.5 * LINE) == ("center", True)
