@@ -15,8 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cb_runtime.contract import ANCHORS
 from cb_runtime.errors import UsageError
 from cb_runtime.video.types import Image
+
+Y_CENTRE = len(ANCHORS) + 1
+"""Place of the region's y centre in `spatial_features`."""
 
 JPEG_QUALITY = (30, 90)
 """Lowest and highest quality of the compression, of 100."""
@@ -45,6 +49,8 @@ class AugmentOptions:
     """Soft focus, or upscaled material."""
     compression: float = 0.5
     """Compression at a lower rate; block noise differs between the frames, as it does in video."""
+    height: float = 0.5
+    """The region lies at any height in the frame: `spatial_features` say another y centre."""
     blank_picture: float = 0.1
     """`ocr_viz` is black, as it is for a region given by hand."""
 
@@ -63,7 +69,15 @@ class PairAugmentation:
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Return a sample of `PairDataset`, altered."""
         viz, frames = self.alter(sample["ocr_viz"], torch.stack([sample["frame1"], sample["frame2"]]))
-        return {**sample, "ocr_viz": viz, "frame1": frames[0], "frame2": frames[1]}
+        vectors = self.placed(sample["spatial_features"][None])[0]
+        return {**sample, "ocr_viz": viz, "frame1": frames[0], "frame2": frames[1], "spatial_features": vectors}
+
+    def placed(self, spatial_features: Tensor) -> Tensor:
+        """Return `spatial_features` (batch, 6) of one video in each row, some with another y centre."""
+        placed = spatial_features.clone()
+        chosen = torch.rand(len(placed)) < self.options.height
+        placed[:, Y_CENTRE] = torch.where(chosen, torch.rand(len(placed)), placed[:, Y_CENTRE])
+        return placed
 
     def alter(self, picture: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return `ocr_viz` (48, 480, 3) and any number of frames (frames, 48, 480, 3), uint8, altered alike."""

@@ -44,6 +44,10 @@ class Augment(Protocol):
         """Return `ocr_viz` (48, 480, 3) and frames (frames, 48, 480, 3), uint8, all altered alike."""
         ...
 
+    def placed(self, spatial_features: Tensor) -> Tensor:
+        """Return `spatial_features` (batch, 6), altered row by row."""
+        ...
+
 
 def unique_frames(
     camera: NDArray[np.int64], strips: NDArray[np.int64]

@@ -133,13 +133,14 @@ class PairDataset(Dataset[Sample]):
             for number, pair in enumerate(seen)
         ]
         vectors = [self._inputs_of_video[key][1:] for key in videos.tolist()]
+        spatial = torch.from_numpy(np.stack([spatial for spatial, _ in vectors]))
         return {
             "frames": torch.cat([frames for _, frames in shots]),
             "frame1_index": torch.from_numpy(index[:, 0].copy()),
             "frame2_index": torch.from_numpy(index[:, 1].copy()),
             "pictures": torch.stack([picture for picture, _ in shots]),
             "picture_index": torch.from_numpy(camera),
-            "spatial_features": torch.from_numpy(np.stack([spatial for spatial, _ in vectors])),
+            "spatial_features": self.augment.placed(spatial) if self.augment else spatial,
             "font_embedding": torch.from_numpy(np.stack([font for _, font in vectors])),
             "label": torch.from_numpy(self.labels[chosen]),
             "presence": torch.from_numpy(presence.astype(np.float32)),

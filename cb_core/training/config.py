@@ -36,6 +36,7 @@ _NOT_NEGATIVE = (
     "clip_norm",
     "label_smoothing",
     "auxiliary_weight",
+    "epoch_pairs",
     "seed",
 )
 
@@ -77,6 +78,8 @@ class Hyperparameters:
     share_frames: bool = True
     """Whether a batch takes pairs that share frames, each of which late fusion encodes once; other architectures are
     always shown pairs in a freer order."""
+    epoch_pairs: int = 0
+    """Pairs of an epoch at most, drawn anew for each; 0 takes all. Large datasets are validated more often so."""
     patience: int = 6
     """Epochs without a better macro F1 after which training stops; 0 never stops early."""
     max_minutes: float | None = None

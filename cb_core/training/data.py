@@ -90,11 +90,15 @@ def make_train_loader(
 ) -> tuple[DataLoader[dict[str, Any]], EpochSampler]:
     """Return the training loader and the sampler to which each epoch is told."""
     sampler = EpochSampler(
-        splits.train, settings.seed, balanced=settings.balance == "sampler", share_frames=share_frames
+        splits.train,
+        settings.seed,
+        balanced=settings.balance == "sampler",
+        share_frames=share_frames,
+        epoch_pairs=settings.epoch_pairs,
     )
     pairs = SeededPairs(splits.train, settings.seed, share_frames=share_frames)
     # A last batch of a few pairs would give noisy BatchNorm statistics; small splits keep theirs.
-    drop_last = len(splits.train) >= settings.batch_size
+    drop_last = len(sampler) >= settings.batch_size
     loader = _loader(pairs, settings.batch_size, workers, device, sampler=sampler, drop_last=drop_last)
     return loader, sampler
 

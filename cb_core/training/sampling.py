@@ -33,14 +33,18 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: Decides, with the epoch, which pairs come and in which order.
         balanced: Draw each class equally often.
         share_frames: Bring pairs that share frames together (see `cb_core.training.clips`).
+        epoch_pairs: Pairs of an epoch at most; 0 for all.
     """
 
-    def __init__(self, pairs: KnownPairs, seed: int, *, balanced: bool, share_frames: bool) -> None:
+    def __init__(
+        self, pairs: KnownPairs, seed: int, *, balanced: bool, share_frames: bool, epoch_pairs: int = 0
+    ) -> None:
         self._pairs = pairs
         self._labels = torch.as_tensor(pairs.labels, dtype=torch.long)
         self._seed = seed
         self._balanced = balanced
         self._share_frames = share_frames
+        self._count = min(epoch_pairs or len(pairs.labels), len(pairs.labels))
         self.epoch = 0
 
     def start_epoch(self, epoch: int) -> None:
@@ -51,7 +55,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._count
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", self.epoch))
@@ -60,7 +64,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = drawn.tolist()
         if self._share_frames:
             order = clip_order(order, self._pairs.video_ids, self._pairs.strip_ids, generator)
-        return ((self.epoch, index) for index in order)
+        return ((self.epoch, index) for index in order[: self._count])
 
     def _balanced_order(self, generator: torch.Generator) -> Tensor:
         members = [torch.nonzero(self._labels == label).flatten() for label in range(len(LABELS))]
