@@ -97,10 +97,12 @@ def decode_spans(
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
 
     Raises:
-        ContractError: Arrays of other lengths, or probabilities that are not numbers in [0, 1].
+        ContractError: Arrays or products of other lengths, or probabilities that are not numbers in [0, 1].
         UsageError: A distance that was not scored.
     """
     _check(pts, durations, scores, decoding)
+    if products and products.frames != len(pts):
+        raise ContractError(f"{len(pts)} frames need as many strips, got {products.frames}.")
     if len(pts) < 2:
         return []
     trellis = Trellis(decoding)

@@ -39,8 +39,15 @@ LEAST_PARTLY_VISIBLE = 2
 LEAST_SETTLED, SETTLED_SHARE = 2, 0.125
 """So many frames before and after a fade must have been seen, and this share of its length."""
 
-_LEVEL_ERROR, _FIT_ERROR, _WORST_ERROR = 0.25, 0.04, 0.15
-"""Most that the levels of a ramp, its root mean square error and its worst frame may be off, as opacities."""
+SCENE_MARGIN = 4
+"""Where a scene ends nearer than this many frames to a fade, part of the fade may lie beyond it."""
+
+_LEVEL_ERROR, _WORST_ERROR = 0.25, 0.15
+"""Most that the levels of a ramp and its worst frame may be off, as opacities."""
+
+_FIT_ERROR, _LONG_FIT_ERROR, LONG = 0.06, 0.03, 13.0
+"""Most that the root mean square error of a ramp may be, also for one longer than so many frames: a background that
+moves slowly looks like a long ramp."""
 
 _SCENE_SHARE, _SCENE_RATIO = 0.25, 4.0
 """A scene, or a caption, ends at once where one step changes this share of all that changes in the window and, at the
@@ -112,14 +119,29 @@ def find_fades(starts: Iterable[int], ends: Iterable[int], products: StripProduc
     boundaries = sorted((rising | set(ends)) - {0, frames})
     fades = {}
     for number, boundary in enumerate(boundaries):
-        before = (boundary - boundaries[number - 1]) // 2 if number else boundary
-        after = (boundaries[number + 1] - boundary) // 2 if number + 1 < len(boundaries) else frames - boundary
-        first, stop = boundary - min(before, REACH), boundary + min(after, REACH)
-        first, stop = _same_scene(products.gram(first, stop), first, boundary)
-        ramp = _credible_ramp(products.gram(first, stop), boundary - first)
-        if ramp is not None:
-            fades[boundary] = _fade(first + ramp[0], first + ramp[1], at_half=boundary in rising)
+        before = boundary - (boundaries[number - 1] if number else 0)
+        after = (boundaries[number + 1] if number + 1 < len(boundaries) else frames) - boundary
+        # Neighbours may be fades too and reach into the window; up to half way they do not.
+        half = ((before + 1) // 2 if number else before, (after + 1) // 2 if number + 1 < len(boundaries) else after)
+        for window in ((before, after), half):
+            ramp = _ramp_at(products, boundary, min(window[0], REACH), min(window[1], REACH))
+            fade = _fade(*ramp, at_half=boundary in rising) if ramp else None
+            if fade is not None and boundary - half[0] < fade.frame < boundary + half[1]:
+                fades[boundary] = fade
+                break
     return fades
+
+
+def _ramp_at(products: StripProducts, boundary: int, before: int, after: int) -> tuple[float, float] | None:
+    """Return the frames at which a ramp around a boundary leaves 0 and reaches 1; None when none is to be believed."""
+    window = boundary - before, boundary + after
+    first, stop = _same_scene(products.gram(*window), window[0], boundary)
+    ramp = _credible_ramp(products.gram(first, stop), boundary - first)
+    if ramp is None:
+        return None
+    bottom, top = first + ramp[0], first + ramp[1]
+    cut_off = (first > window[0] and bottom - first < SCENE_MARGIN, stop < window[1] and stop - 1 - top < SCENE_MARGIN)
+    return None if any(cut_off) else (bottom, top)
 
 
 def _same_scene(gram: Array, first: int, boundary: int) -> tuple[int, int]:
@@ -163,7 +185,7 @@ def _credible_ramp(gram: Array, at: int) -> tuple[float, float] | None:
         and bottom - 1 <= at <= top + 1
         and min(bottom + 1, count - top) >= max(LEAST_SETTLED, SETTLED_SHARE * (top - bottom))
         and cut_error > _CUT_MARGIN + _CUT_RATIO * error
-        and np.sqrt(error / count) < _FIT_ERROR
+        and np.sqrt(error / count) < (_FIT_ERROR if top - bottom <= LONG else _LONG_FIT_ERROR)
         and np.abs(level + height * finer.values[best] - opacity).max() < _WORST_ERROR
         and max(abs(level), abs(level + height - 1)) < _LEVEL_ERROR
     )

@@ -8,6 +8,7 @@ import pytest
 
 from cb_runtime.contract import Decoding
 from cb_runtime.decoding import decode_spans
+from cb_runtime.errors import ContractError
 from cb_runtime.fades import REACH, StripProducts, find_fades
 from cb_runtime.scoring import PairScores
 
@@ -41,6 +42,10 @@ BACKGROUNDS = {
     "scene cuts far away": lambda frame: COARSE[:, frame // 70 * 900 :][:, :WIDTH],
 }
 STILL = {"plain", "still texture", "scene cuts far away"}
+
+
+def scene_cut_at(cut):
+    return lambda frame: COARSE[:, (0 if frame < cut else 900) :][:, :WIDTH]
 
 
 def drawn(background, *layers):
@@ -135,10 +140,21 @@ def test_fades_of_a_short_caption_do_not_take_each_other_for_the_background():
     assert {at: (fade.frame, fade.interval) for at, fade in fades.items()} == {42: (42, (40, 44)), 54: (54, (52, 56))}
 
 
+def test_a_fade_soon_after_another_caption_is_found():
+    captions = (OTHER, falling(35, 0)), (ONE, rising(38, 8))
+    fades = find_fades([0, 42], [35, 90], products_of(90, BACKGROUNDS["still texture"], *captions))
+    assert {at: (fade.frame, fade.interval) for at, fade in fades.items()} == {42: (42, (38, 46))}
+
+
+def test_a_scene_cut_right_before_a_fade_leaves_the_boundary_alone_and_one_long_before_does_not():
+    for cut, found in ((38, 0), (34, 1)):
+        products = products_of(100, scene_cut_at(cut), (ONE, rising(40, 8)))
+        assert len(find_fades([44], [], products)) == found
+
+
 def test_a_scene_cut_in_the_middle_of_a_fade_leaves_the_boundary_alone():
-    cutting = lambda frame: COARSE[:, (0 if frame < 43 else 900) :][:, :WIDTH]  # noqa: E731
     for partly in (1, 4, 8):
-        assert find_fades([42], [], products_of(100, cutting, (ONE, rising(40, partly)))) == {}
+        assert find_fades([42], [], products_of(100, scene_cut_at(43), (ONE, rising(40, partly)))) == {}
 
 
 @pytest.mark.parametrize("length", [10, 30])
@@ -217,3 +233,16 @@ def test_a_caption_s_start_moves_to_half_opacity_and_all_frames_of_the_fade_coun
     assert faded.start_score > 0.95
     assert faded.score == pytest.approx(faded.start_score * plain.score / plain.start_score)
     assert (faded.end_frame, faded.fade_out) == (90, None)
+
+
+def test_strips_of_another_number_than_frames_are_refused():
+    rows = np.array([ROWS["same"]] * 8, np.float32)
+    with pytest.raises(ContractError, match="9 frames need as many strips, got 8"):
+        decode_spans(
+            range(9),
+            [1] * 9,
+            Fraction(1, 25),
+            PairScores({1: rows}, {1: rows}),
+            Decoding(distances=(1,)),
+            products_of(8, BACKGROUNDS["plain"]),
+        )

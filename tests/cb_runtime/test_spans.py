@@ -43,7 +43,7 @@ def scores(forward, backward=None):
 
 
 def neighbours(**options):
-    return Decoding(distances=(1,), **options)
+    return Decoding(**{"distances": (1,), "change_penalty": 1.0, **options})
 
 
 def frames(spans):
