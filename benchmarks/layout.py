@@ -3,8 +3,8 @@
     cb synth VIDEOS --videos 30 --seconds 12 --seed 101
     python benchmarks/layout.py VIDEOS --output benchmarks/results/layout.json
 
-Each video needs its `.truth.json` beside it, with a `region` per caption. A video whose main region holds less than
-half of the captions' area is misplaced: something else was taken for the captions.
+Each video needs its `.truth.json` beside it, as `cb synth` or the libass set write it, with a `region` per caption. A
+video whose main region holds less than half of the captions' area is misplaced: something else was taken for them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cb_runtime.contract import ANCHORS
 from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout, detect_layout, views
 from cb_runtime.layout.ocr import RapidOcrDetector, TextDetector
@@ -52,7 +53,7 @@ class Row:
     captions_whole: int
     """Captions of which at least `WHOLE` is inside."""
     misplaced: bool
-    """A region was found, and less than half of all captions' area is in it."""
+    """A region was found that holds less than half of all captions' area; in a video without captions, any."""
     height_ratio: float
     """Height of the region over that of the union of all captions."""
     width_ratio: float
@@ -106,6 +107,8 @@ def measure(truth_file: Path, detector: TextDetector) -> Row:
 
 def _compared(layout: CaptionLayout | None, truth: dict[str, Any]) -> dict[str, Any]:
     captions = [Box(*caption["region"]) for caption in truth["captions"]]
+    if not captions:
+        return _captionless(layout)
     shares, height_ratio, width_ratio = _fit(layout.region if layout else None, captions)
     close_shares, close_height_ratio, close_width_ratio = _fit(views(layout)[0] if layout else None, captions)
     areas = [caption.width * caption.height for caption in captions]
@@ -120,7 +123,19 @@ def _compared(layout: CaptionLayout | None, truth: dict[str, Any]) -> dict[str, 
         "close_worst_share": min(close_shares),
         "close_height_ratio": close_height_ratio,
         "close_width_ratio": close_width_ratio,
-        "anchor_right": layout is not None and layout.anchor == _style(truth).get("anchor", "center"),
+        "anchor_right": layout is not None and layout.anchor == _anchor(truth),
+        "other_regions": len(layout.other_regions) if layout else 0,
+    }
+
+
+def _captionless(layout: CaptionLayout | None) -> dict[str, Any]:
+    shares = ("worst_share", "close_worst_share")
+    ratios = ("height_ratio", "width_ratio", "close_height_ratio", "close_width_ratio")
+    return dict.fromkeys((*shares, *ratios), 0.0) | {
+        "found": layout is not None,
+        "captions_whole": 0,
+        "misplaced": layout is not None,
+        "anchor_right": layout is None,
         "other_regions": len(layout.other_regions) if layout else 0,
     }
 
@@ -141,35 +156,44 @@ def _common_area(one: Box, other: Box) -> int:
     return max(0, width) * max(0, height)
 
 
-def _style(truth: dict[str, Any]) -> dict[str, Any]:
-    return dict(truth.get("details", {}).get("style", {}))
+def _anchor(truth: dict[str, Any]) -> str:
+    """Return the anchor, as `cb synth` or the libass set tell it."""
+    details = truth["details"]
+    told = details["style"]["anchor"] if "style" in details else details["slices"]["position"]
+    return told if told in ANCHORS else "center"
 
 
 def _traits(truth: dict[str, Any]) -> str:
-    style = _style(truth)
-    place = [name for name, here in (("top", style.get("top")), ("2 lines", style.get("max_lines") == 2)) if here]
-    anchor = [style["anchor"]] if style.get("anchor", "center") != "center" else []
-    return ", ".join([*truth.get("details", {}).get("distractors", []), *place, *anchor])
+    details = truth["details"]
+    if "slices" in details:
+        slices = details["slices"]
+        return ", ".join(slices[name] for name in ("distractor", "position", "lines", "background", "script"))
+    style = details["style"]
+    place = [name for name, here in (("top", style["top"]), ("2 lines", style["max_lines"] == 2)) if here]
+    return ", ".join([*details["distractors"], *place, style["anchor"]])
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:
     """Return the figures of all videos together."""
-    placed = [row for row in rows if row.found and not row.misplaced]
+    captioned = [row for row in rows if row.captions]
+    placed = [row for row in captioned if row.found and not row.misplaced]
     captions = sum(row.captions for row in rows)
     return {
         "videos": len(rows),
         "captions": captions,
         "captions_whole": sum(row.captions_whole for row in rows) / captions,
-        "videos_whole": sum(row.captions_whole == row.captions for row in rows) / len(rows),
-        "missed": sum(not row.found for row in rows),
-        "misplaced": sum(row.misplaced for row in rows),
-        "anchor_right": sum(row.anchor_right for row in rows) / len(rows),
+        "videos_whole": sum(row.captions_whole == row.captions for row in captioned) / len(captioned),
+        "missed": sum(not row.found for row in captioned),
+        "misplaced": sum(row.misplaced for row in captioned),
+        "captionless_videos": len(rows) - len(captioned),
+        "captionless_with_a_region": sum(row.found for row in rows if not row.captions),
+        "anchor_right": sum(row.anchor_right for row in captioned) / len(captioned),
         "median_height_ratio": statistics.median(row.height_ratio for row in placed) if placed else 0.0,
         "largest_height_ratio": max((row.height_ratio for row in placed), default=0.0),
         "median_width_ratio": statistics.median(row.width_ratio for row in placed) if placed else 0.0,
         "median_close_height_ratio": statistics.median(row.close_height_ratio for row in placed) if placed else 0.0,
         "median_close_width_ratio": statistics.median(row.close_width_ratio for row in placed) if placed else 0.0,
-        "close_whole": sum(row.close_worst_share >= WHOLE for row in rows) / len(rows),
+        "close_whole": sum(row.close_worst_share >= WHOLE for row in captioned) / len(captioned),
         "frames_read_per_video": statistics.mean(row.frames_read for row in rows),
         "ocr_seconds_per_video": statistics.mean(row.ocr_seconds for row in rows),
         "seconds_per_video": statistics.mean(row.seconds for row in rows),
@@ -194,7 +218,8 @@ def _table(rows: Sequence[Row]) -> Table:
     )
     table = Table(*names, box=None)
     for row in rows:
-        verdict = "missed" if not row.found else "misplaced" if row.misplaced else f"{row.worst_share:.2f}"
+        missed = "missed" if row.captions else "empty"
+        verdict = missed if not row.found else "misplaced" if row.misplaced else f"{row.worst_share:.2f}"
         table.add_row(
             row.video,
             row.size,
