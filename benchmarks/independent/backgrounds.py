@@ -113,7 +113,7 @@ def _generated(rng: Generator, plan: VideoPlan, library: Library, frames: int) -
     sources = (
         f"mandelbrot=s={small}:r={rate}:start_scale={rng.uniform(0.01, 1.5):.3f}:start_x=-0.7436:start_y=-0.1318",
         f"life=s={width // 4}x{height // 4}:r={rate}:seed={seed}:mold=25:ratio=0.3"
-        ":death_color=#803020:life_color=#e0e040",
+        ":death_color=#402818:life_color=#908030",
         f"gradients=s={small}:r={rate}:seed={seed}:n={rng.integers(2, 8)}:speed={rng.uniform(0.005, 0.05):.4f}",
     )
     return _Shot(("-f", "lavfi", "-i", sources[int(rng.integers(len(sources)))]), "null")

@@ -120,7 +120,7 @@ def _runs_shown(pictures: Iterable[Gray], events: Sequence[Event]) -> tuple[list
 
 def _shown(event: Event, first_frame: int, run: Sequence[Gray]) -> Shown:
     peak = np.max(run, axis=0)
-    letters = peak > _BLACK + 0.9 * (_WHITE - _BLACK)
+    letters = peak > (_BLACK + _WHITE) / 2
     if not letters.any():
         raise RuntimeError(f"'{event.text}' is never fully visible from frame {first_frame} on.")
     full = float(peak[letters].astype(np.float64).mean()) - _BLACK

@@ -58,6 +58,8 @@ _DECKS: dict[str, dict[str, float]] = {
     "karaoke": {"no": 0.88, "yes": 0.12},
     "captions": {"yes": 11 / 12, "no": 1 / 12},
 }
+_LARGER = {"Amiri": 2.1, "KacstOne": 1.35}
+"""Families set larger: ASS counts the height of lines, and theirs is several times that of their letters."""
 _COLOURS = ((255, 255, 255), (255, 255, 255), (255, 240, 60), (120, 240, 255), (170, 255, 150), (255, 190, 90))
 
 
@@ -151,7 +153,7 @@ def _plan(seed: int, index: int, seconds: float, cards: Mapping[str, str], font:
         _RATES[cards["frame_rate"]],
         dict(cards),
         font,
-        round(share * size[1]),
+        round(share * size[1] * _LARGER.get(font, 1.0)),
         _COLOURS[int(rng.integers(len(_COLOURS)))],
         float(rng.choice([0.5, 0.7, 1.0])),
         _encoding(rng, cards["codec"], cards["quality"]),

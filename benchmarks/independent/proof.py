@@ -24,6 +24,10 @@ _CONCLUSIVE = 4.0
 """Mean grey levels by which letters must stand out of what was there before for a verdict."""
 
 
+_FEWEST = 12
+"""Pixels that a verdict needs."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """What the encoded video says of a ground truth."""
@@ -70,6 +74,8 @@ def prove(video: Path, region: Box, shown: Sequence[Shown]) -> Proof:
 
 def _found(cut: _Cut, distances: dict[int, float]) -> int | None:
     """Return the frame of the cut as the pixels tell it, None when they cannot."""
+    if cut.letters.sum() < _FEWEST:
+        return None
     if distances[-1] >= _CONCLUSIVE and distances[0] <= distances[-1] / 2:
         return cut.frame
     steps = {step: distances[step - 1] - distances[step] for step in (-2, -1, 0, 2) if step - 1 in distances}
