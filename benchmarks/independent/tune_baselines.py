@@ -55,9 +55,13 @@ def best(
 
 
 def _edge_grid() -> Iterator[EdgeRules]:
-    present, change = (0.3, 0.4, 0.5, 0.6), (0.3, 0.4, 0.5, 0.6, 0.7)
     for strength, high, low, least, split, shortest in itertools.product(
-        (80, 120, 180, 260, 360), present, (0.5, 0.75), (0.01, 0.02, 0.04), change, (0.12, 0.2)
+        (180, 260, 360, 500, 700),
+        (0.15, 0.2, 0.3, 0.4, 0.5),
+        (0.5, 0.75, 0.9),
+        (0.005, 0.01, 0.02),
+        (0.1, 0.15, 0.2, 0.3, 0.4),
+        (0.12, 0.2, 0.3),
     ):
         yield EdgeRules(strength, high, high * low, least, split, shortest)
 
