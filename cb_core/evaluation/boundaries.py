@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Boundary:
     """First frame that counts: equal to `frame` for a cut, the fade's first frame for a fade."""
     last: int
     """Last frame that counts."""
+    kinds: tuple[str, ...] = field(default=(), compare=False)
+    """What makes it hard, e.g. `near_identical`, and `cut` or `fade`; for slices."""
 
     def distance(self, frame: int) -> int:
         """Return how many frames `frame` lies outside the interval that counts; 0 inside."""
@@ -81,19 +83,33 @@ def boundary_scores(truth: Iterable[Boundary], predicted: Iterable[int], toleran
         tolerance: How many frames a prediction may lie outside a boundary's interval.
     """
     true_list, frames = sorted(truth), sorted(predicted)
+    hits = len(match_boundaries(true_list, frames, tolerance))
+    return BoundaryScores(tolerance, hits, len(frames), len(true_list))
+
+
+def match_boundaries(truth: Sequence[Boundary], predicted: Sequence[int], tolerance: int) -> list[tuple[int, int, int]]:
+    """Match one to one, nearest first; among equally near ones, the nearest to the middle of the fade.
+
+    Raising the tolerance only adds matches: those at a smaller one stay.
+
+    Returns:
+        `(index in truth, index in predicted, distance in frames)` of each match.
+    """
     candidates = sorted(
         (boundary.distance(frame), abs(boundary.frame - frame), i, j)
-        for i, boundary in enumerate(true_list)
-        for j, frame in enumerate(frames)
+        for i, boundary in enumerate(truth)
+        for j, frame in enumerate(predicted)
         if boundary.distance(frame) <= tolerance
     )
     taken_true: set[int] = set()
     taken_predicted: set[int] = set()
-    for _, _, i, j in candidates:
+    matches = []
+    for distance, _, i, j in candidates:
         if i not in taken_true and j not in taken_predicted:
             taken_true.add(i)
             taken_predicted.add(j)
-    return BoundaryScores(tolerance, len(taken_true), len(frames), len(true_list))
+            matches.append((i, j, distance))
+    return matches
 
 
 def predicted_boundaries(spans: Iterable[Span], frame_count: int) -> list[int]:
