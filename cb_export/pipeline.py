@@ -27,7 +27,7 @@ from cb_export.graph import trace
 from cb_export.merge import merge_lora
 from cb_export.targets import Target, TargetOptions, load_target
 from cb_runtime.backends import backend_for
-from cb_runtime.contract import INPUT_NAMES, ModelMetadata
+from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.files import atomic_path, sha256_of_file
 from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
@@ -55,6 +55,8 @@ class ExportOptions:
     """Publish an artifact that failed the gate; its metadata says so."""
     plugins: tuple[str, ...] = ()
     """Python files that register architectures."""
+    decoding: Decoding | None = None
+    """How label probabilities become captions; the checkpoint's own when left out."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _read(checkpoint: Path, options: ExportOptions) -> _Source:
             "`cb train` writes them beside each checkpoint; copy them along with it, or name them with --golden FILE."
         )
     model = DeploymentModel(model_from_checkpoint(loaded), loaded.metadata.preprocessing)
-    metadata = loaded.metadata.replace(checkpoint_sha256=sha256_of_file(checkpoint))
+    decoding = options.decoding or loaded.metadata.decoding
+    metadata = loaded.metadata.replace(checkpoint_sha256=sha256_of_file(checkpoint), decoding=decoding)
     return _Source(checkpoint, model, metadata, golden_file, load_golden_samples(golden_file))
 
 

@@ -307,7 +307,7 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
             **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
         )
     if "decoding" in fields:
-        fields["decoding"] = _decoding_from_fields(dict(fields["decoding"]))
+        fields["decoding"] = decoding_from_dict(fields["decoding"])
     for name in ("inputs", "outputs"):
         if name in fields:
             fields[name] = tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in fields[name])
@@ -316,7 +316,9 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     return ModelMetadata(**fields)
 
 
-def _decoding_from_fields(fields: dict[str, Any]) -> Decoding:
+def decoding_from_dict(values: Mapping[str, Any]) -> Decoding:
+    """Read a decoding from plain JSON types. Raises ContractError (out of range) or TypeError (unknown fields)."""
+    fields = dict(values)
     for name in {"distances", "distance_weights"} & fields.keys():
         fields[name] = tuple(fields[name])
     return Decoding(**fields)

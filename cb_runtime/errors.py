@@ -18,6 +18,7 @@ EXTRA_OF_MODULE = {
     "peft": "train",
     "accelerate": "train",
     "torchmetrics": "train",
+    "matplotlib": "train",
     "sqlalchemy": "train",
     "alembic": "train",
     "open_clip": "train",

@@ -53,6 +53,16 @@ class GoldenSamples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def sample(self, count: int) -> GoldenSamples:
+        """Return this many of the samples at most: of each label in turn, in their order, so that every label stays."""
+        turns = np.zeros(len(self), np.int64)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            turns[members] = np.arange(len(members))
+        chosen = np.sort(np.argsort(turns, kind="stable")[:count])
+        inputs = {name: self.inputs[name][chosen] for name in INPUT_NAMES}
+        return GoldenSamples(inputs, self.logits[chosen], self.labels[chosen])
+
     def save(self, path: str | Path) -> None:
         """Write a `.npz` file, atomically."""
         arrays: dict[str, Any] = {name: self.inputs[name] for name in INPUT_NAMES}

@@ -23,6 +23,7 @@ from cb_runtime.files import sha256_of_file
 from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
+from cb_runtime.models import default_model_path
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.scoring import PairScores, no_scores, score_strips
@@ -76,7 +77,7 @@ class BoundaryPredictor:
     """A model that finds captions in videos.
 
     Args:
-        path: An artifact (`.onnx`), or a checkpoint (`.pt`) where PyTorch is installed.
+        path: An artifact (`.onnx`), or a checkpoint (`.pt`) where PyTorch is installed; None: the model in the box.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
         threads: CPU threads for arithmetic; None lets the engine choose.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
@@ -88,7 +89,7 @@ class BoundaryPredictor:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | None = None,
         device: str = "auto",
         *,
         threads: int | None = None,
@@ -98,8 +99,8 @@ class BoundaryPredictor:
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
-        self.path = Path(path)
-        self.session = open_session(path, device=device, threads=threads, plugins=plugins)
+        self.path = default_model_path() if path is None else Path(path)
+        self.session = open_session(self.path, device=device, threads=threads, plugins=plugins)
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder
         if font_encoder is not None:
@@ -296,7 +297,8 @@ class BoundaryPredictor:
     def _ocr_shift(self, layout: CaptionLayout) -> Iterator[str]:
         trained = (self.metadata.ocr_engine, self.metadata.ocr_engine_version)
         found = (layout.ocr_engine, layout.ocr_engine_version)
-        if trained != found:
+        # Without an engine in training its pictures were no engine's in particular.
+        if trained != found and self.metadata.ocr_engine is not None:
             yield (
                 f"The model was trained with boxes from {_engine(*trained)}, this layout has boxes from "
                 f"{_engine(*found)}: results may be worse."

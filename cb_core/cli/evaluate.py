@@ -21,7 +21,7 @@ _PATH = click.Path(path_type=Path)
 
 @reporting("evaluate")
 @click.option("--videos", required=True, type=_PATH, help="Folder of videos with their truth beside them.")
-@click.option("--checkpoint", required=True, type=_PATH, help="Model: best.onnx, or best.pt.")
+@click.option("--checkpoint", type=_PATH, help="Model: best.onnx, or best.pt.  [default: the one in the box]")
 @click.option("--output", type=_PATH, help="Folder of report.json and report.html.")
 @click.option(
     "--layout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,7 +76,21 @@ def best_command(report: Report, dataset: str, architecture: str | None) -> None
     report.result(found)
 
 
-for command in (list_command, show_command, compare_command, best_command):
+@reporting("curves")
+@click.argument("dataset")
+@click.argument("name")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="PNG file.")
+def curves_command(report: Report, dataset: str, name: str, output: Path) -> None:
+    """Draw the learning curves of experiment NAME."""
+    require("sqlalchemy")
+    from cb_core.tracking.curves import save_learning_curves
+
+    save_learning_curves(dataset, name, output)
+    report.print(f"Learning curves of {name}: {output}")
+    report.result({"name": name, "output": str(output)})
+
+
+for command in (list_command, show_command, compare_command, best_command, curves_command):
     experiments.add_command(command)
 
 

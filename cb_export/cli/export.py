@@ -11,6 +11,7 @@ from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
+    from cb_core.evaluation.tuning import decoding_from_file
     from cb_export.pipeline import ExportResult
 
 FILE = click.Path(path_type=Path)
@@ -23,6 +24,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
+@click.option("--decoding", type=FILE, help="JSON of `cb tune`: how the model's answers become captions.")
 @click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
 @click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
 def export(
@@ -33,6 +35,7 @@ def export(
     opset: int,
     golden: Path | None,
     batches: str | None,
+    decoding: Path | None,
     allow_parity_failure: bool,
     plugins: tuple[Path, ...],
     report: Report,
@@ -52,6 +55,7 @@ def export(
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
         plugins=tuple(map(str, plugins)),
+        decoding=decoding_from_file(decoding) if decoding else None,
     )
     with report.progress() as progress:
         result = export_checkpoint(checkpoint, output, options, progress)

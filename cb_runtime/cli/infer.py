@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @reporting("infer")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_OR_DB...")
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Model: best.onnx, or best.pt.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Model: best.onnx, or best.pt.  [default: the one in the box]"
+)
 @click.option(
     "--output", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder of the outputs."
 )

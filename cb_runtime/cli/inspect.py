@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 
 @reporting("inspect")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
-def inspect(report: Report, artifact: Path, plugins: tuple[str, ...]) -> None:
-    """Print the contract of ARTIFACT (.onnx or .pt): inputs, preprocessing, origin, parity."""
+def inspect(report: Report, artifact: Path | None, plugins: tuple[str, ...]) -> None:
+    """Print the contract of ARTIFACT (.onnx or .pt; the model in the box when left out).
+
+    Inputs, preprocessing, origin, parity.
+    """
     from cb_runtime.files import sha256_of_file
     from cb_runtime.golden import golden_path
+    from cb_runtime.models import default_model_path
     from cb_runtime.session import open_session
 
+    artifact = artifact or default_model_path()
     metadata = open_session(artifact, device="cpu", plugins=plugins).metadata
     golden = golden_path(artifact)
     file = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}

@@ -12,7 +12,7 @@ from cb_runtime.errors import ParityError, UsageError
 
 
 @reporting("verify")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--golden", type=click.Path(path_type=Path), help="Golden samples.  [default: ARTIFACT's name with .golden.npz]"
 )
@@ -22,16 +22,20 @@ from cb_runtime.errors import ParityError, UsageError
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
-def verify(report: Report, artifact: Path, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
+def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
+
+    Without ARTIFACT, the model in the box is verified.
 
     Exits with code 7 when the answers differ by more than the tolerances of the artifact's precision.
     """
     from cb_runtime.golden import golden_path, load_golden_samples
+    from cb_runtime.models import default_model_path
     from cb_runtime.parity import verify_session
     from cb_runtime.session import open_session
 
     sizes = _batch_sizes(batches)
+    artifact = artifact or default_model_path()
     session = open_session(artifact, **options)
     samples = golden or golden_path(artifact)
     with report.progress("batch sizes") as progress:
