@@ -99,7 +99,9 @@ def _section(course: Sequence[Excerpt], results: Sequence[Result], arguments: ar
             row["cpu_seconds_per_full_frame"] = full_frame_cpu_seconds(course)
     rules = {"ocr": vars(OcrRules()), "edges": vars(EdgeRules())}
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(
+            ["python benchmarks/independent/baselines.py", *(Path(word).name for word in sys.argv[1:])]
+        ),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {package: version(package) for package in PACKAGES} | {"python": platform.python_version()},

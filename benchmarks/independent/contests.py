@@ -50,6 +50,8 @@ class Result:
     """Process time of all threads, decoding included, layout excluded."""
     frames: int
     """How many were looked at for it: none of excerpts without a layout."""
+    videos: dict[str, BoundaryScores]
+    """Of each excerpt alone, at tolerance 1."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -58,7 +60,12 @@ class Result:
             "scores": [score.to_dict() for score in self.scores],
             "cpu_seconds_per_frame": self.cpu_seconds / max(1, self.frames),
             "frames": self.frames,
+            "videos_at_tolerance_1": {name: _counts(score) for name, score in self.videos.items()},
         }
+
+
+def _counts(score: BoundaryScores) -> dict[str, int]:
+    return {"hits": score.hits, "predicted": score.predicted, "true": score.true}
 
 
 Contender = Callable[[Excerpt, CaptionLayout], tuple[Captions, int]]
@@ -95,7 +102,8 @@ def compete(name: str, contender: Contender, course: Sequence[Excerpt], told: Ca
         found.append(changes(captions, excerpt.frames))
         told(f"{name}: {excerpt.video.name}")
     scores = tuple(pooled_scores(course, found, tolerance) for tolerance in TOLERANCES)
-    return Result(name, scores, spent, frames)
+    alone = {each.video.name: boundary_scores(each.truth, at, 1) for each, at in zip(course, found, strict=True)}
+    return Result(name, scores, spent, frames, alone)
 
 
 def changes(captions: Iterable[tuple[int, int]], frames: int) -> list[int]:

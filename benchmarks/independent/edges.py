@@ -27,15 +27,15 @@ Mask = NDArray[np.bool_]
 class EdgeRules:
     """How edges become captions."""
 
-    strength: int = 120
+    strength: int = 360
     """Gradient, in grey levels over two pixels and weighted as Sobel does, from which a pixel is an edge."""
-    present: float = 0.5
+    present: float = 0.2
     """A caption begins where the density of still edges exceeds this share of the video's range of densities."""
-    absent: float = 0.3
+    absent: float = 0.18
     """It ends where the density falls below this share."""
-    least_range: float = 0.02
+    least_range: float = 0.005
     """A video whose densities range over less shows no caption."""
-    change: float = 0.5
+    change: float = 0.1
     """Share of the edges that must come or go at once for a new caption."""
     shortest_seconds: float = 0.12
     """Captions shorter than this are dropped, and gaps up to half of it closed."""

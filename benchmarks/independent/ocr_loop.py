@@ -25,13 +25,13 @@ Read = tuple[tuple[str, float], ...]
 class OcrRules:
     """How texts of frames become captions."""
 
-    confidence: float = 0.75
+    confidence: float = 0.3
     """Texts below it are dropped."""
-    similarity: float = 0.8
+    similarity: float = 0.5
     """Texts at least this alike are the same caption (1 is equal)."""
-    bridged_seconds: float = 0.1
+    bridged_seconds: float = 0.0
     """Gaps up to this between alike texts are closed."""
-    shortest_seconds: float = 0.12
+    shortest_seconds: float = 0.2
     """Captions shorter than this are dropped."""
 
 
@@ -63,7 +63,7 @@ class TextReader:
 def captions_from_reads(reads: Sequence[Read], rate: float, rules: OcrRules) -> list[tuple[int, int]]:
     """Return captions as `[start, end)` in frames, from what was read in each frame at `rate` frames per second."""
     texts = ["".join(text for text, score in read if score >= rules.confidence).replace(" ", "") for read in reads]
-    runs = _bridged(_runs(texts, rules), max(1, round(rules.bridged_seconds * rate)), rules)
+    runs = _bridged(_runs(texts, rules), round(rules.bridged_seconds * rate), rules)
     shortest = max(2, round(rules.shortest_seconds * rate))
     return [(start, end) for start, end, _ in runs if end - start >= shortest]
 

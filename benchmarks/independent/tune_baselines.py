@@ -81,7 +81,7 @@ def _edge_trial(course: Sequence[Excerpt]) -> Callable[[EdgeRules, Excerpt], Cap
 
 def _ocr_grid() -> Iterator[OcrRules]:
     for confidence, similarity, bridged, shortest in itertools.product(
-        (0.5, 0.6, 0.75, 0.85), (0.5, 0.6, 0.7, 0.8, 0.9), (0.0, 0.1, 0.2), (0.08, 0.12, 0.2)
+        (0.3, 0.5, 0.6, 0.75, 0.85), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9), (0.0, 0.04, 0.1, 0.2), (0.08, 0.12, 0.2, 0.25)
     ):
         yield OcrRules(confidence, similarity, bridged, shortest)
 
