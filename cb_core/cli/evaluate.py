@@ -49,9 +49,11 @@ def evaluate(report: Report, **options: Any) -> None:  # noqa: ANN401  (the opti
     """
     from cb_core.data import find_videos
     from cb_core.evaluation import EvaluateOptions, evaluate_videos
+    from cb_core.evaluation.report import check_worst, write_report
     from cb_runtime.fonts import load_font_encoder
     from cb_runtime.predictor import BoundaryPredictor
 
+    check_worst(options["worst"])
     settings = EvaluateOptions(options["layout"], _decoding(options), options["output"], options["resume"])
     videos = find_videos(options["videos"])
     predictor = BoundaryPredictor(
@@ -65,7 +67,12 @@ def evaluate(report: Report, **options: Any) -> None:  # noqa: ANN401  (the opti
     with report.progress() as progress:
         evaluation = evaluate_videos(predictor, videos, settings, progress=progress)
     _print(report, evaluation)
-    report.finish(evaluation.to_dict(), _ending(evaluation))
+    document = evaluation.to_dict()
+    if options["output"] is not None and evaluation.videos:
+        files = write_report(evaluation, options["output"], options["worst"])
+        document["files"] = [str(file) for file in files]
+        report.print(f"\nWrote {' and '.join(document['files'])}.")
+    report.finish(document, _ending(evaluation))
 
 
 def _decoding(options: dict[str, Any]) -> DecodeOptions | None:

@@ -9,6 +9,7 @@ from cb_core.evaluation.boundaries import (
 )
 from cb_core.evaluation.metrics import Metrics
 from cb_core.evaluation.outcomes import BoundaryOutcome, CaptionCounts
+from cb_core.evaluation.report import write_report
 from cb_core.evaluation.results import Evaluation, VideoEvaluation
 from cb_core.evaluation.run import EvaluateOptions, ScoredTruth, evaluate_scored, evaluate_videos, score_once
 
@@ -28,4 +29,5 @@ __all__ = [
     "evaluate_videos",
     "predicted_boundaries",
     "score_once",
+    "write_report",
 ]
