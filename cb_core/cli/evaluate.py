@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.errors import require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +48,8 @@ def evaluate(report: Report, **options: Any) -> None:  # noqa: ANN401  (the opti
     The truth is <video's stem>.truth.json as cb synth writes it, or captions that people made (.json, .ass, .vtt,
     .srt). One bad video does not stop the others.
     """
+    for module in ("torch", "sqlalchemy", "torchmetrics"):
+        require(module)
     from cb_core.data import find_videos
     from cb_core.evaluation import EvaluateOptions, evaluate_videos
     from cb_core.evaluation.report import check_worst, write_report

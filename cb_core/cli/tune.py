@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.errors import require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,8 @@ def tune(
     Take long videos that the model was not trained on, and others to evaluate on. `cb export --decoding FILE` puts what
     was found into an artifact.
     """
+    for module in ("torch", "sqlalchemy", "torchmetrics"):
+        require(module)
     from cb_core.data import find_videos
     from cb_core.evaluation.run import score_once
     from cb_core.evaluation.tuning import tune_decoding

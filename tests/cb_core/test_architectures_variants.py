@@ -128,3 +128,12 @@ def test_cross_attention_looks_at_what_stands_beside_too():
     layer = model.classifier.layers[0]
     layer(torch.randn(1, 120, 96), tokens)[0, 60].sum().backward()
     assert (tokens.grad[0].abs().sum(dim=1) > 0).all()
+
+
+def test_the_encoder_of_the_model_in_the_box_costs_at_most_150_mmac_a_frame():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoder = create_model("aligned_comparison", validate=False).eval().encoders["frame"]
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        encoder(torch.zeros(1, 3, 48, 480))
+    assert 50e6 < counter.get_total_flops() / 2 <= 150e6

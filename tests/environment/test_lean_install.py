@@ -55,6 +55,16 @@ def test_infer_finds_the_captions_of_a_video(lean, tmp_path):
     assert "00:00:00,400 --> 00:00:00,800" in (tmp_path / "film.srt").read_text()
 
 
+def test_the_model_in_the_box_came_along(lean, tmp_path):
+    verified = run(lean, "cb", "verify", "--batch", "16", "--json")
+    assert verified.returncode == 0, verified.stderr
+    video = bright_video(tmp_path / "film.mp4", levels_of((EMPTY, 10)))
+    done = run(lean, "cb", "infer", str(video), "--region", REGION_TEXT, "--output", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    model = json.loads(done.stdout)["model"]
+    assert (model["name"], model["architecture"]) == ("default.onnx", "aligned_comparison")
+
+
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
@@ -64,6 +74,8 @@ def test_infer_finds_the_captions_of_a_video(lean, tmp_path):
         (["synth", "out", "--videos", "1"], "train"),
         (["experiments", "list", "x.db"], "train"),
         (["demo"], "train"),
+        (["evaluate", "--videos", "."], "train"),
+        (["tune", "--videos", ".", "--output", "x.json"], "train"),
         (["export", "--checkpoint", "best.pt", "--format", "onnx", "--output", "x.onnx"], "train"),
         (["infer", "film.mp4", "--checkpoint", "best.pt"], "train"),
     ],
