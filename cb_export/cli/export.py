@@ -9,6 +9,7 @@ import click
 
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
+from cb_runtime.stages import stages_path
 
 if TYPE_CHECKING:
     from cb_export.pipeline import ExportResult
@@ -24,6 +25,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
 @click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
+@click.option(
+    "--staged/--no-staged",
+    default=None,
+    help="Write the graph in stages too, with which each frame is encoded once.  [default: where possible]",
+)
 @click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
 def export(
     *,
@@ -34,6 +40,7 @@ def export(
     golden: Path | None,
     batches: str | None,
     allow_parity_failure: bool,
+    staged: bool | None,
     plugins: tuple[Path, ...],
     report: Report,
 ) -> None:
@@ -51,12 +58,15 @@ def export(
         golden=golden,
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
+        staged=staged,
         plugins=tuple(map(str, plugins)),
     )
     with report.progress() as progress:
         result = export_checkpoint(checkpoint, output, options, progress)
     if not result.report:
         report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
+    if result.staged is not None and not result.staged:
+        report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
     _print(report, result)
 
 
@@ -77,5 +87,7 @@ def _print(report: Report, result: ExportResult) -> None:
             )
         )
     report.print(str(result.report))
+    if result.staged is not None:
+        report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")
     report.result(result.to_dict())
