@@ -3,8 +3,9 @@
     python benchmarks/reuse.py --output benchmarks/results/feature_reuse.json
 
 The architecture gets random weights, with BatchNorm statistics of random pictures so that its answers differ from pair
-to pair, and is exported by `cb_export` with its parity gate: speed depends on neither. Each round scores the same strips with and without reuse, one after another, so
-that a machine whose speed drifts slows both; figures are medians over rounds, and the ratio is that of the same round.
+to pair, and is exported by `cb_export` with its parity gate: speed depends on neither. Each round scores the same
+strips with and without reuse, one after another, so that a machine whose speed drifts slows both; figures are medians
+over rounds, and the ratio is that of the same round.
 """
 
 from __future__ import annotations

@@ -133,8 +133,7 @@ def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: 
     """
     session = open_session(artifact, device="cpu")
     assert session.stages is not None  # or opening would have failed
-    staged = StagedArtifact(session, session.stages)
-    report = run_gate(staged, reference, golden, tuple(sorted({min(batches), max(batches)})))
+    report = run_gate(_Staged(session, session.stages), reference, golden, tuple(sorted({min(batches), max(batches)})))
     manifest = read_manifest(artifact)
     assert manifest is not None
     replace(manifest, parity=report.to_dict()).save(stages_path(artifact))
@@ -142,23 +141,18 @@ def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: 
 
 
 @dataclass(frozen=True)
-class StagedArtifact:
-    """A staged graph that answers for pairs, as the whole graph does."""
+class _Staged:
+    """A staged graph as the gate takes artifacts."""
 
     session: Session
     stages: Stages
 
     @property
     def metadata(self) -> ModelMetadata:
-        """The contract of the artifact."""
-        return self.session.metadata
+        return self.stages.metadata
 
     def run(self, inputs: Feeds) -> Logits:
-        """Return logits `(batch, 5)`."""
-        features = {f"{role}_features": self.stages.encode(role, inputs[role]) for role in IMAGE_INPUTS}
-        vectors = {name: value for name, value in inputs.items() if name not in IMAGE_INPUTS}
-        return self.stages.classify({**features, **vectors})
+        return self.stages.run(inputs)
 
     def describe(self) -> dict[str, Any]:
-        """Return engine, device and versions."""
         return self.session.describe()

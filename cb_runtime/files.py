@@ -59,17 +59,18 @@ def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
     """Give an empty folder `temporary` beside `path`; when the block ends without an error, it takes the name `path`.
 
     A folder that stands there already is removed with all that is in it, also when `temporary` was left empty: then
-    there is none afterwards. After an error an older folder stays as it was. Raises StorageError when the disk is full
-    or the folder cannot be written.
+    there is none afterwards. After an error an older folder stays as it was. Raises StorageError when the folder cannot
+    be made; what goes wrong later, in the block or in the exchange, is raised as it is.
     """
     final = Path(path)
     try:
         _remove_stale(final)
         temporary.mkdir()
-        yield temporary
-        _replace_folder(final, temporary)
     except OSError as error:
         raise _write_error(final, error) from error
+    try:
+        yield temporary
+        _replace_folder(final, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -21,6 +21,7 @@ from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import (
     BATCH_AXIS,
     IMAGE_INPUTS,
+    INPUT_NAMES,
     OUTPUT_SPECS,
     ModelMetadata,
     TensorSpec,
@@ -162,7 +163,7 @@ class Stages:
     def __init__(
         self, roles: Mapping[str, str], encoders: Mapping[str, Part], classifier: Part, metadata: ModelMetadata
     ) -> None:
-        self.roles = dict(roles)
+        self.roles, self.metadata = dict(roles), metadata
         self._encoders, self._classifier = encoders, classifier
         shapes = {role: row_shape(encoders[name].output) for role, name in roles.items()}
         for role, name in roles.items():
@@ -197,6 +198,12 @@ class Stages:
             ContractError: Inputs that the model does not take.
         """
         return _answer(self._classifier, inputs)
+
+    def run(self, inputs: Feeds) -> Logits:
+        """Return what `Session.run` returns for the five inputs of pairs, computed in two steps and nothing reused."""
+        checked_batch(self.metadata.inputs, inputs)
+        features = {f"{role}_{FEATURES}": self.encode(role, inputs[role]) for role in IMAGE_INPUTS}
+        return self.classify(features | {name: inputs[name] for name in INPUT_NAMES[len(IMAGE_INPUTS) :]})
 
 
 def _answer(part: Part, inputs: Feeds) -> NDArray[np.float32]:

@@ -9,7 +9,6 @@ import click
 
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
-from cb_runtime.stages import stages_path
 
 if TYPE_CHECKING:
     from cb_export.pipeline import ExportResult
@@ -78,6 +77,8 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _print(report: Report, result: ExportResult) -> None:
+    from cb_runtime.stages import stages_path
+
     metadata = result.metadata
     report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
     if metadata.lora_merge:

@@ -15,9 +15,9 @@ from tiny_pairs import random_inputs, write_run
 from cb_core import registry
 from cb_export.cli.export import export
 from cb_export.pipeline import ExportOptions, export_checkpoint
-from cb_export.stages import StagedArtifact
 from cb_export.targets import onnx as onnx_target
 from cb_runtime import files
+from cb_runtime.cli import main
 from cb_runtime.errors import ContractError, ParityError, UsageError
 from cb_runtime.features import VideoInputs
 from cb_runtime.files import sha256_of_file
@@ -25,7 +25,7 @@ from cb_runtime.parity import golden_path, load_golden_samples, verify_session
 from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
-from cb_runtime.stages import stages_path
+from cb_runtime.stages import Stages, stages_path
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +119,9 @@ def test_each_graph_has_the_names_of_the_contract_the_opset_and_one_symbolic_bat
 def test_the_staged_graph_decides_as_the_golden_samples_say(artifact):
     session = open_session(artifact, device="cpu")
     golden = load_golden_samples(golden_path(artifact))
-    assert verify_session(StagedArtifact(session, session.stages), golden, (1, 3, 16))
+    assert verify_session(session.stages, golden, (1, 3, 16))
     inputs = random_inputs(5, seed=7)
-    np.testing.assert_allclose(StagedArtifact(session, session.stages).run(inputs), session.run(inputs), atol=1e-4)
+    np.testing.assert_allclose(session.stages.run(inputs), session.run(inputs), atol=1e-4)
 
 
 @pytest.mark.parametrize("distances", [(1,), (1, 2, 3), (1, 3)])
@@ -163,6 +163,19 @@ def test_a_strip_may_be_overwritten_once_the_next_is_asked_for(artifact):
     found = score_strips(session, reused(), own_inputs(), batch_size=4)
     wanted = score_strips(session, moving_strips(6), own_inputs(), batch_size=4)
     np.testing.assert_array_equal(found.forward_at[3], wanted.forward_at[3])
+
+
+def test_verify_runs_the_staged_graph_too(artifacts, exported, monkeypatch):
+    done = CliRunner().invoke(main, ["verify", str(artifacts["triple"]), "--batch", "1,4"])
+    assert done.exit_code == 0, done.output
+    assert "In stages: Parity holds" in done.stdout
+    classify = Stages.classify
+    monkeypatch.setattr(Stages, "classify", lambda self, inputs: classify(self, inputs) + np.float32(1))
+    done = CliRunner().invoke(main, ["verify", str(exported), "--batch", "1,4", "--json"])
+    assert done.exit_code == 7
+    document = json.loads(done.stdout)
+    assert document["parity"]["ok"] is True
+    assert document["staged"]["ok"] is False
 
 
 def test_a_session_says_whether_features_are_reused_and_can_do_without(artifact):
