@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from cb_runtime.contract import BATCH_AXIS, Preprocessing, TensorSpec, graph_input_specs
+from cb_runtime.contract import BATCH_AXIS, OUTPUT_SPECS, Preprocessing, TensorSpec, graph_input_specs
 from cb_runtime.errors import ModelError
 
 LARGEST_BATCH = 65_536
@@ -33,6 +33,8 @@ class Graph:
     program: ExportedProgram
     inputs: tuple[TensorSpec, ...]
     """Specs of the inputs, in order."""
+    outputs: tuple[TensorSpec, ...] = OUTPUT_SPECS
+    """Specs of the outputs, in order."""
 
     @property
     def dynamic_shapes(self) -> dict[str, dict[int, Any]]:
@@ -50,8 +52,12 @@ def trace(model: nn.Module, preprocessing: Preprocessing | None = None) -> Graph
     Raises:
         ModelError: The model is too large for one file, or cannot be traced with a free batch size.
     """
+    return trace_part(model, graph_input_specs(preprocessing), OUTPUT_SPECS)
+
+
+def trace_part(model: nn.Module, specs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Graph:
+    """Trace a module whose `forward` takes these inputs by their names. Raises what `trace` raises."""
     _check_size(model)
-    specs = graph_input_specs(preprocessing)
     examples = example_inputs(specs)
     try:
         with torch.no_grad():
@@ -63,7 +69,7 @@ def trace(model: nn.Module, preprocessing: Preprocessing | None = None) -> Graph
             f"The model cannot be traced with a free batch size ({type(error).__name__}): {first_lines(error)}\n"
             "Its forward must not depend on the values or the number of its inputs."
         ) from error
-    return Graph(program, specs)
+    return Graph(program, specs, outputs)
 
 
 def example_inputs(specs: tuple[TensorSpec, ...], batch: int = EXAMPLE_BATCH) -> dict[str, Tensor]:

@@ -25,14 +25,16 @@ from cb_core.registry import load_plugin
 from cb_export.gate import GateReport, check_reference, reference_from_model, run_gate
 from cb_export.graph import trace
 from cb_export.merge import merge_lora
+from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
 from cb_runtime.backends import backend_for
 from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
-from cb_runtime.files import atomic_path, sha256_of_file
+from cb_runtime.files import atomic_folder, atomic_path, sha256_of_file
 from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import open_session
+from cb_runtime.stages import stages_path
 
 PHASES = ("Merging", "Tracing", "Building", "Comparing", "Publishing")
 
@@ -53,6 +55,8 @@ class ExportOptions:
     """Batch sizes at which the artifact is compared with PyTorch."""
     allow_parity_failure: bool = False
     """Publish an artifact that failed the gate; its metadata says so."""
+    staged: bool | None = None
+    """Write the staged graph beside the artifact too; None does where the architecture is a late fusion."""
     plugins: tuple[str, ...] = ()
     """Python files that register architectures."""
     decoding: Decoding | None = None
@@ -71,6 +75,8 @@ class ExportResult:
     report: GateReport
     size: int
     """Bytes of the artifact."""
+    staged: GateReport | None = None
+    """Outcome of the gate for the staged graph, which stands at `stages_path(path)`; None when there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -78,6 +84,7 @@ class ExportResult:
             "artifact": str(self.path),
             "golden": str(self.golden),
             "size": self.size,
+            "staged": None if self.staged is None else str(stages_path(self.path)),
             "parity": self.report.to_dict(),
             "metadata": self.metadata.to_dict(),
         }
@@ -122,15 +129,22 @@ def export_checkpoint(
     place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
     source = _read(Path(checkpoint), wanted)
     _check_golden_place(source, place)
-    # Leaving the blocks gives the artifact its name first, then the golden samples theirs.
-    with _golden_copy(source.golden_file, golden_path(place)) as copy, atomic_path(place) as temporary:
-        metadata, report = _build_and_compare(source, target, wanted, temporary, progress)
-        _tell(progress, "Publishing")
+    check_stages_place(place)
+    any_stages = _any_stages(source, wanted)
+    # Leaving the blocks gives the staged graph its name first, then the artifact, then the golden samples theirs.
+    with (
+        _golden_copy(source.golden_file, golden_path(place)) as copy,
+        atomic_path(place) as temporary,
+        atomic_folder(stages_path(place), stages_path(temporary)),
+    ):
+        model, metadata, report = _build_and_compare(source, target, wanted, temporary, progress)
         target.write_metadata(temporary, metadata)
+        staged = _stage(model, source, target, wanted, temporary) if any_stages else None
+        _tell(progress, "Publishing")
         size = temporary.stat().st_size
         _prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
     progress("Publishing", 1, 1)
-    return ExportResult(place, golden_path(place), metadata, report, size)
+    return ExportResult(place, golden_path(place), metadata, report, size, staged)
 
 
 def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path:
@@ -173,7 +187,7 @@ def _check_golden_place(source: _Source, place: Path) -> None:
 
 def _build_and_compare(
     source: _Source, target: Target, options: ExportOptions, path: Path, progress: Progress
-) -> tuple[ModelMetadata, GateReport]:
+) -> tuple[nn.Module, ModelMetadata, GateReport]:
     _tell(progress, "Merging")
     model, lora_merge = merge_lora(source.model, source.merge_inputs)
     reference = reference_from_model(model)
@@ -184,13 +198,38 @@ def _build_and_compare(
     metadata = _artifact_metadata(source.metadata, target, lora_merge)
     metadata = target.build(graph, metadata, TargetOptions(opset=options.opset), path)
     _tell(progress, "Comparing")
-    report = run_gate(open_session(path, device="cpu"), reference, source.golden, options.batches, progress)
+    report = run_gate(
+        open_session(path, device="cpu", reuse=False), reference, source.golden, options.batches, progress
+    )
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
             "Try another --opset or exporter release. --allow-parity-failure publishes it all the same."
         )
-    return metadata.replace(parity=report.to_dict()), report
+    return model, metadata.replace(parity=report.to_dict()), report
+
+
+def _any_stages(source: _Source, options: ExportOptions) -> bool:
+    """Tell whether a staged graph is written. Raises UsageError when one is asked for that cannot be had."""
+    possible = is_staged(source.model)
+    if options.staged and not possible:
+        raise UsageError(
+            f"{source.metadata.architecture_name} cannot be exported in stages: its frames are not encoded apart from "
+            "each other (it is no LateFusion). Leave out --staged."
+        )
+    return possible and options.staged is not False
+
+
+def _stage(model: nn.Module, source: _Source, target: Target, options: ExportOptions, artifact: Path) -> GateReport:
+    """Write the staged graph beside an artifact that is complete, and compare it with PyTorch."""
+    build_stages(model, source.metadata, target, TargetOptions(opset=options.opset), artifact)
+    report = staged_gate(artifact, reference_from_model(model), source.golden, options.batches)
+    if not report and not options.allow_parity_failure:
+        raise ParityError(
+            f"The staged graph does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
+            "--no-staged exports without it."
+        )
+    return report
 
 
 def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapping[str, Any] | None) -> ModelMetadata:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -53,6 +54,39 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
+    """Give an empty folder `temporary` beside `path`; when the block ends without an error, it takes the name `path`.
+
+    A folder that stands there already is removed with all that is in it, also when `temporary` was left empty: then
+    there is none afterwards. After an error an older folder stays as it was. Raises StorageError when the folder cannot
+    be made; what goes wrong later, in the block or in the exchange, is raised as it is.
+    """
+    final = Path(path)
+    try:
+        _remove_stale(final)
+        temporary.mkdir()
+    except OSError as error:
+        raise _write_error(final, error) from error
+    try:
+        yield temporary
+        _replace_folder(final, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(final: Path, temporary: Path) -> None:
+    for member in temporary.iterdir():
+        _flush(member)
+    if final.exists():
+        # Renamed first: half a folder must never stand under the final name.
+        older = Path(tempfile.mkdtemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent))
+        final.replace(older)
+        shutil.rmtree(older)
+    if any(temporary.iterdir()):
+        temporary.replace(final)
+
+
 def check_writable(folder: str | Path) -> None:
     """Make `folder` when it is missing, and a file in it for a moment. Raises StorageError when either fails."""
     place = Path(folder)
@@ -72,7 +106,7 @@ def _remove_stale(final: Path) -> None:
     with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm
         for path in final.parent.iterdir():
             if left_over.fullmatch(path.name) and path.stat().st_mtime < latest:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _flush(path: Path) -> None:

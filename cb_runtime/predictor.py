@@ -83,6 +83,7 @@ class BoundaryPredictor:
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
+        reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
 
     Raises what `open_session` raises, and UsageError for a batch size below 1.
     """
@@ -96,11 +97,12 @@ class BoundaryPredictor:
         batch_size: int | None = None,
         plugins: Sequence[str | Path] = (),
         font_encoder: FontEncoder | None = None,
+        reuse: bool = True,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
-        self.session = open_session(self.path, device=device, threads=threads, plugins=plugins)
+        self.session = open_session(self.path, device=device, threads=threads, plugins=plugins, reuse=reuse)
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder
         if font_encoder is not None:

@@ -1,31 +1,40 @@
 """Strips in, label probabilities out: the pairs of one video at small distances, in both directions, in batches.
 
 Each strip is read once and each pair scored once per direction. Memory holds one batch of pairs and as many strips as
-the largest distance asks for, whatever the video's length, and forty bytes of results a frame and distance.
+the largest distance asks for, whatever the video's length, and forty bytes of results a frame and distance. With a
+staged graph each strip is encoded once, in batches, and what is kept and paired are its features: those of the frames
+that the largest distance asks for, with the batches they came in.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.backends import Feeds
+from cb_runtime.backends import Logits
 from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
 from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.features import VideoInputs
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
+from cb_runtime.stages import Stages
 from cb_runtime.video.types import Image
 
 Probabilities = NDArray[np.float32]
+_Array = NDArray[Any]
 _Place = tuple[int, int]
-_Pair = tuple[_Place, Image, Image]
-"""Indices of the earlier and the later frame, then the strips as `frame1` and `frame2`."""
+_Frame = tuple[_Array, _Array]
+"""A frame's strip, or its features, as `frame1` and as `frame2`."""
+_Pair = tuple[_Place, _Array, _Array]
+"""Indices of the earlier and the later frame, then what stands for `frame1` and `frame2`."""
+_Run = Callable[[_Array, _Array], Logits]
+"""From batches that stand for `frame1` and `frame2` to logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +85,7 @@ def score_strips(
     """Score every pair of strips at some distances in both directions.
 
     Args:
-        session: The model.
+        session: The model; its staged graph, where it has one, scores in place of the whole.
         strips: One strip per frame, uint8 `(48, 480, 3)`, in time order; read once, as they are needed.
         inputs: The video's own inputs, the same for all pairs.
         distances: Distances of the pairs in frames, ascending from 1.
@@ -96,63 +105,128 @@ def score_strips(
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
     if not distances_fit(distances):
         raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
-    constant = _repeated(inputs, batch_size)
+    if session.stages is None:
+        run, pairs = _run_on(session, inputs, batch_size), _pairs(_kept(strips, distances), distances)
+    else:
+        run = _classify_on(session.stages, inputs, batch_size)
+        pairs = _pairs(_encoded(session.stages, strips, batch_size), distances)
     answers: list[Probabilities] = []
     frames = 0
-    for places, first, second in _batches(_pairs(strips, distances), batch_size):
-        feeds = {name: array[: len(places)] for name, array in constant.items()}
-        answers.append(_probabilities(session, {**feeds, "frame1": first, "frame2": second}, places))
+    for places, first, second in _batches(pairs, batch_size):
+        answers.append(_probabilities(run(first, second), places))
         frames = places[-1][1] + 1
         progress("Scoring", frames, total)
     return _by_distance(_joined(answers), frames, distances)
 
 
-def _repeated(inputs: VideoInputs, batch_size: int) -> dict[str, NDArray[Any]]:
+def _run_on(session: Session, inputs: VideoInputs, batch_size: int) -> _Run:
+    """Return a function from two batches of strips to logits."""
+    constant = _repeated({"ocr_viz": inputs.ocr_viz, **_vectors(inputs)}, batch_size)
+
+    def run(first: _Array, second: _Array) -> Logits:
+        return session.run({**_rows(constant, len(first)), "frame1": first, "frame2": second})
+
+    return run
+
+
+def _classify_on(stages: Stages, inputs: VideoInputs, batch_size: int) -> _Run:
+    """Return a function from two batches of features to logits; the video's picture is encoded here, once."""
+    picture = stages.encode("ocr_viz", inputs.ocr_viz[None])[0]
+    constant = _repeated({"ocr_viz_features": picture, **_vectors(inputs)}, batch_size)
+
+    def run(first: _Array, second: _Array) -> Logits:
+        return stages.classify({**_rows(constant, len(first)), "frame1_features": first, "frame2_features": second})
+
+    return run
+
+
+def _vectors(inputs: VideoInputs) -> dict[str, _Array]:
+    return {"spatial_features": inputs.spatial_features, "font_embedding": inputs.font_embedding}
+
+
+def _repeated(values: dict[str, _Array], batch_size: int) -> dict[str, _Array]:
     """Return the video's inputs as a batch, made once and fed again and again."""
-    values: dict[str, NDArray[Any]] = {
-        "ocr_viz": inputs.ocr_viz,
-        "spatial_features": inputs.spatial_features,
-        "font_embedding": inputs.font_embedding,
-    }
     return {name: np.repeat(value[None], batch_size, axis=0) for name, value in values.items()}
 
 
-def _pairs(strips: Iterable[Image], distances: tuple[int, ...]) -> Iterator[_Pair]:
-    """Give every pair at every distance in both directions as soon as its later strip is there; views of a buffer."""
+def _rows(batch: dict[str, _Array], count: int) -> dict[str, _Array]:
+    return {name: array[:count] for name, array in batch.items()}
+
+
+def _kept(strips: Iterable[Image], distances: tuple[int, ...]) -> Iterator[_Frame]:
+    """Give each strip, as `frame1` and as `frame2`, in a buffer where it stays as long as pairs need it."""
     recent: Image | None = None
     for index, strip in enumerate(strips):
         if recent is None:
             recent = np.empty((distances[-1] + 1, *strip.shape), strip.dtype)
-        if (strip.shape, strip.dtype) != (recent.shape[1:], recent.dtype):
-            raise ContractError(
-                f"All strips must be alike, got {strip.dtype} {strip.shape} after {recent.dtype} {recent.shape[1:]}."
-            )
-        later = recent[index % len(recent)]
-        later[...] = strip
+        kept = recent[index % len(recent)]
+        kept[...] = _alike(strip, kept)
+        yield kept, kept
+
+
+def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[_Frame]:
+    """Give each frame's features, as `frame1` and as `frame2`: every strip passes each encoder of frames once."""
+    same = stages.roles["frame1"] == stages.roles["frame2"]
+    for pictures in _stacked(strips, batch_size):
+        first = stages.encode("frame1", pictures)
+        yield from zip(first, first if same else stages.encode("frame2", pictures), strict=True)
+
+
+def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:
+    """Give strips in batches, in one buffer that is valid until the next batch."""
+    buffer: Image | None = None
+    count = 0
+    for strip in strips:
+        if buffer is None:
+            buffer = np.empty((size, *strip.shape), strip.dtype)
+        buffer[count] = _alike(strip, buffer[0])
+        count += 1
+        if count == size:
+            yield buffer
+            count = 0
+    if buffer is not None and count:
+        yield buffer[:count]
+
+
+def _alike(strip: Image, first: Image) -> Image:
+    if (strip.shape, strip.dtype) != (first.shape, first.dtype):
+        raise ContractError(
+            f"All strips must be alike, got {strip.dtype} {strip.shape} after {first.dtype} {first.shape}."
+        )
+    return strip
+
+
+def _pairs(frames: Iterable[_Frame], distances: tuple[int, ...]) -> Iterator[_Pair]:
+    """Give every pair at every distance in both directions as soon as its later frame is there.
+
+    Frames are kept as they are given, without copies, for as long as a pair needs them.
+    """
+    recent: deque[_Frame] = deque(maxlen=distances[-1] + 1)
+    for index, later in enumerate(frames):
+        recent.append(later)
         for distance in distances[: bisect_right(distances, index)]:
-            earlier = recent[(index - distance) % len(recent)]
-            yield (index - distance, index), earlier, later
-            yield (index - distance, index), later, earlier
+            earlier = recent[-1 - distance]
+            yield (index - distance, index), earlier[0], later[1]
+            yield (index - distance, index), later[0], earlier[1]
 
 
-def _batches(pairs: Iterable[_Pair], size: int) -> Iterator[tuple[list[_Place], Image, Image]]:
+def _batches(pairs: Iterable[_Pair], size: int) -> Iterator[tuple[list[_Place], _Array, _Array]]:
     """Give full batches of pairs, and what is left at the end; their arrays are valid until the next batch."""
     places: list[_Place] = []
-    buffer: Image | None = None
+    buffers: tuple[_Array, ...] = ()
     for place, one, other in pairs:
-        if buffer is None:
-            buffer = np.empty((2, size, *one.shape), one.dtype)
-        buffer[0, len(places)], buffer[1, len(places)] = one, other
+        if not buffers:
+            buffers = tuple(np.empty((size, *array.shape), array.dtype) for array in (one, other))
+        buffers[0][len(places)], buffers[1][len(places)] = one, other
         places.append(place)
         if len(places) == size:
-            yield places, buffer[0], buffer[1]
+            yield places, buffers[0], buffers[1]
             places = []
-    if buffer is not None and places:
-        yield places, buffer[0, : len(places)], buffer[1, : len(places)]
+    if places:
+        yield places, buffers[0][: len(places)], buffers[1][: len(places)]
 
 
-def _probabilities(session: Session, feeds: Feeds, places: list[_Place]) -> Probabilities:
-    logits = session.run(feeds)
+def _probabilities(logits: Logits, places: list[_Place]) -> Probabilities:
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         one, other = places[int(finite.argmin())]

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import Executor, Feeds, Logits, OpenOptions, backend_for, device_from_text
-from cb_runtime.contract import LABELS, ModelMetadata
-from cb_runtime.errors import ContractError, ModelError, UsageError
+from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata
+from cb_runtime.errors import ModelError, UsageError
+from cb_runtime.feeds import checked_answer, checked_batch, no_answer
+from cb_runtime.stages import Stages
 
 
 class Session:
@@ -30,9 +32,18 @@ class Session:
         """Where it runs: `cpu` or `cuda:N`."""
         return str(self.describe()["device"])
 
+    @property
+    def stages(self) -> Stages | None:
+        """The model in two steps, for scoring videos; None when it has none or was opened without."""
+        stages: Stages | None = getattr(self._executor, "stages", None)
+        return stages
+
     def describe(self) -> dict[str, Any]:
-        """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types."""
-        return self._executor.describe()
+        """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types.
+
+        `features_reused` says whether a video's frames are encoded once each, by the staged graph.
+        """
+        return {**self._executor.describe(), "features_reused": self.stages is not None}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Logits:
         """Return logits, float32 `(batch, 5)`.
@@ -48,14 +59,8 @@ class Session:
         """
         batch = self.checked_batch(inputs)
         if batch == 0:
-            return np.zeros((0, len(LABELS)), np.float32)
-        logits = self._executor.run(inputs)
-        if logits.shape != (batch, len(LABELS)) or logits.dtype != np.float32:
-            raise ContractError(
-                f"The model must answer with float32 ({batch}, {len(LABELS)}), got {logits.dtype} {logits.shape}. "
-                "Export it again."
-            )
-        return logits
+            return no_answer(OUTPUT_SPECS[0])
+        return checked_answer(self._executor.run(inputs), OUTPUT_SPECS[0], batch)
 
     def probabilities(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return label probabilities, float32 `(batch, 5)`; each row sums to 1. Takes and raises what `run` does."""
@@ -63,27 +68,16 @@ class Session:
 
     def checked_batch(self, inputs: Feeds) -> int:
         """Return the batch size of inputs that the model takes. Raises ContractError for what it does not take."""
-        if not isinstance(inputs, Mapping):
-            raise ContractError(f"Inputs must be a mapping of names to NumPy arrays, got {type(inputs).__name__}.")
-        specs = self.metadata.inputs
-        names = [spec.name for spec in specs]
-        if set(names) != inputs.keys():
-            raise ContractError(f"The model takes inputs {', '.join(names)}, got {', '.join(inputs) or 'none'}.")
-        for spec in specs:
-            array = inputs[spec.name]
-            if not isinstance(array, np.ndarray):
-                raise ContractError(f"Input '{spec.name}' must be a NumPy array, got {type(array).__name__}.")
-            problem = spec.mismatch(array.dtype.name, array.shape)
-            if problem:
-                raise ContractError(problem)
-        batches = {name: len(inputs[name]) for name in names}
-        if len(set(batches.values())) != 1:
-            raise ContractError(f"All inputs must have one batch size, got {batches}.")
-        return batches[names[0]]
+        return checked_batch(self.metadata.inputs, inputs)
 
 
 def open_session(
-    path: str | Path, *, device: str = "auto", threads: int | None = None, plugins: Sequence[str | Path] = ()
+    path: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    plugins: Sequence[str | Path] = (),
+    reuse: bool = True,
 ) -> Session:
     """Open a model file with the backend for its kind.
 
@@ -92,10 +86,12 @@ def open_session(
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Only `auto` chooses, and `describe()["reason"]` says why.
         threads: CPU threads for arithmetic; None lets the engine choose.
         plugins: Python files that register architectures, for checkpoints of architectures that cb does not bring.
+        reuse: Open the staged graph that stands beside an artifact too, e.g. `best.staged`; see `Session.stages`.
 
     Raises:
         ModelError: The file is missing, of no known kind, damaged, or cannot be run as asked.
-        ContractError: It was not exported by cb, or does not fit its own metadata.
+        ContractError: It was not exported by cb, or does not fit its own metadata, or the staged graph beside it is
+            another artifact's.
         UsageError: An unknown device, or less than one thread.
         MissingPackageError: The engine for this kind of file is not installed.
     """
@@ -106,7 +102,7 @@ def open_session(
     _, backend = backend_for(file)
     if not file.is_file():
         raise ModelError(f"Model {file} does not exist.")
-    return Session(backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)))))
+    return Session(backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)), reuse)))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,6 +26,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
 @click.option("--decoding", type=FILE, help="JSON of `cb tune`: how the model's answers become captions.")
 @click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
+@click.option(
+    "--staged/--no-staged",
+    default=None,
+    help="Write the graph in stages too, with which each frame is encoded once.  [default: where possible]",
+)
 @click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
 def export(
     *,
@@ -37,6 +42,7 @@ def export(
     batches: str | None,
     decoding: Path | None,
     allow_parity_failure: bool,
+    staged: bool | None,
     plugins: tuple[Path, ...],
     report: Report,
 ) -> None:
@@ -54,6 +60,7 @@ def export(
         golden=golden,
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
+        staged=staged,
         plugins=tuple(map(str, plugins)),
         decoding=decoding_from_file(decoding) if decoding else None,
     )
@@ -61,6 +68,8 @@ def export(
         result = export_checkpoint(checkpoint, output, options, progress)
     if not result.report:
         report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
+    if result.staged is not None and not result.staged:
+        report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
     _print(report, result)
 
 
@@ -72,6 +81,8 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _print(report: Report, result: ExportResult) -> None:
+    from cb_runtime.stages import stages_path
+
     metadata = result.metadata
     report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
     if metadata.lora_merge:
@@ -81,5 +92,7 @@ def _print(report: Report, result: ExportResult) -> None:
             )
         )
     report.print(str(result.report))
+    if result.staged is not None:
+        report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")
     report.result(result.to_dict())

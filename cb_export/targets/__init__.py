@@ -6,6 +6,7 @@ A target module has
 - `PRECISIONS`: the arithmetic it can write, its default first;
 - `build(graph, metadata, options, path) -> ModelMetadata`: write the artifact; returns the metadata it holds,
   completed by what was read back from the file;
+- `build_part(graph, options, path)`: write a part of a model, an encoder or a classifier, without metadata;
 - `write_metadata(path, metadata)`: replace the metadata of a built artifact, and nothing else of it.
 
 To add one: a module in this folder and a line in `TARGETS`. The conformance tests run over all of them.
@@ -44,6 +45,10 @@ class Target(Protocol):
 
     def build(self, graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: Path) -> ModelMetadata:
         """Write the artifact to `path`; return the metadata it holds. Raises CbError when it cannot be built."""
+        ...
+
+    def build_part(self, graph: Graph, options: TargetOptions, path: Path) -> None:
+        """Write a part of a model to `path`. Raises CbError when it cannot be built."""
         ...
 
     def write_metadata(self, path: Path, metadata: ModelMetadata) -> None:

@@ -16,7 +16,7 @@ import torch
 from cb_export.graph import Graph, first_lines
 from cb_export.targets import TargetOptions
 from cb_runtime.backends import METADATA_KEY
-from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata, TensorSpec
+from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import ModelError, UsageError
 
 SUFFIX = ".onnx"
@@ -39,17 +39,30 @@ def build(graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: P
         ModelError: The exporter failed, or the file breaks the contract.
         UsageError: The opset asked for cannot be had.
     """
+    model, opset = _stripped_model(graph, options)
+    complete = metadata.replace(opset=opset, producer_versions={**metadata.producer_versions, "onnx": onnx.__version__})
+    _set_metadata(model, complete)
+    path.write_bytes(model.SerializeToString())
+    check_file(path, complete)
+    return complete
+
+
+def build_part(graph: Graph, options: TargetOptions, path: Path) -> None:
+    """Write the ONNX file of a part of a model, without metadata. Raises what `build` raises."""
+    model, _ = _stripped_model(graph, options)
+    path.write_bytes(model.SerializeToString())
+    check_graph(path, graph.inputs, graph.outputs)
+
+
+def _stripped_model(graph: Graph, options: TargetOptions) -> tuple[onnx.ModelProto, int]:
+    """Return the graph as ONNX without traces of this machine, and the opset read back from it."""
     _check_opset(options.opset)
     model = _onnx_from_graph(graph, options.opset)
     strip_traces(model)
     opset = _opset(model)
     if opset != options.opset:
         raise UsageError(f"Opset {options.opset} was asked for, the exporter writes {opset}. Use --opset {opset}.")
-    complete = metadata.replace(opset=opset, producer_versions={**metadata.producer_versions, "onnx": onnx.__version__})
-    _set_metadata(model, complete)
-    path.write_bytes(model.SerializeToString())
-    check_file(path, complete)
-    return complete
+    return model, opset
 
 
 def _check_opset(opset: int) -> None:
@@ -77,7 +90,7 @@ def _onnx_from_graph(graph: Graph, opset: int) -> onnx.ModelProto:
                 external_data=False,
                 opset_version=opset,
                 input_names=[spec.name for spec in graph.inputs],
-                output_names=[spec.name for spec in OUTPUT_SPECS],
+                output_names=[spec.name for spec in graph.outputs],
                 dynamic_shapes=graph.dynamic_shapes,
                 verbose=False,
             )
@@ -115,6 +128,11 @@ def check_file(path: Path, metadata: ModelMetadata) -> None:
 
     Raises ModelError naming the first thing that is wrong.
     """
+    check_graph(path, metadata.inputs, metadata.outputs)
+
+
+def check_graph(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    """Check that a written file is valid ONNX, with its weights inside and these inputs and outputs."""
     model = onnx.load(path, load_external_data=False)
     outside = [tensor.name for tensor in model.graph.initializer if tensor.external_data]
     if outside:
@@ -123,8 +141,8 @@ def check_file(path: Path, metadata: ModelMetadata) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"The exporter wrote an ONNX file that is not valid: {error}") from error
-    _check_specs("Inputs", [_spec(value) for value in model.graph.input], metadata.inputs)
-    _check_specs("Outputs", [_spec(value) for value in model.graph.output], metadata.outputs)
+    _check_specs("Inputs", [_spec(value) for value in model.graph.input], inputs)
+    _check_specs("Outputs", [_spec(value) for value in model.graph.output], outputs)
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -59,6 +59,8 @@ class OpenOptions:
     """Threads for arithmetic on the CPU; None lets the engine choose."""
     plugins: tuple[str, ...] = ()
     """Python files that register architectures; only a backend that runs checkpoints uses them."""
+    reuse: bool = True
+    """Open an artifact's staged graph too, where it has one; only a backend that runs artifacts uses it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Availability:
 
 
 class Executor(Protocol):
-    """A model opened on a device."""
+    """A model opened on a device. One that also has the model in stages has them as `stages`, a `Stages`."""
 
     @property
     def metadata(self) -> ModelMetadata:

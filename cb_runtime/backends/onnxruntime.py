@@ -11,16 +11,20 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
 from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
+from cb_runtime.stages import CLASSIFIER, Stages, encoder_file, read_manifest, stages_path
 
 SUFFIXES = (".onnx",)
 """File name endings this backend opens."""
@@ -65,11 +69,17 @@ def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
         )
     ort = require("onnxruntime")
     _refuse_two_distributions()
+    executor = _open(ort, path, device, options.threads)
+    manifest = read_manifest(path) if options.reuse else None
+    return executor if manifest is None else replace(executor, stages=_open_stages(ort, path, executor, manifest.roles))
+
+
+def _open(ort: ModuleType, path: Path, device: Device, threads: int | None) -> OrtExecutor:
     if device.kind == "auto":
-        return _open_auto(ort, path, options.threads)
+        return _open_auto(ort, path, threads)
     if device.kind == "cuda":
         return _open_cuda(ort, path, device, "as asked")
-    return _open_cpu(ort, path, options.threads, "as asked")
+    return _open_cpu(ort, path, threads, "as asked")
 
 
 def _refuse_two_distributions() -> None:
@@ -102,12 +112,16 @@ def _open_auto(ort: ModuleType, path: Path, threads: int | None) -> OrtExecutor:
 
 
 def _open_cpu(ort: ModuleType, path: Path, threads: int | None, reason: str) -> OrtExecutor:
+    session = _cpu_session(ort, path, threads)
+    return OrtExecutor(_metadata(session, path), session, "cpu", reason, threads)
+
+
+def _cpu_session(ort: ModuleType, path: Path, threads: int | None) -> Any:  # noqa: ANN401  (no types)
     settings = ort.SessionOptions()
     settings.log_severity_level = _LOG_ERRORS_ONLY
     if threads is not None:
         settings.intra_op_num_threads = threads
-    session = _session(ort, path, settings, [CPU], "cpu", _DAMAGED)
-    return OrtExecutor(_metadata(session, path), session, "cpu", reason, threads)
+    return _session(ort, path, settings, [CPU], "cpu", _DAMAGED)
 
 
 def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtExecutor:
@@ -122,19 +136,38 @@ def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtE
         # Finds the CUDA and cuDNN libraries that Python packages such as torch brought; prints what it does not find.
         with contextlib.redirect_stdout(sys.stderr):
             ort.preload_dlls()
+    session = _cuda_session(ort, path, str(device), metadata.precision)
+    executor = OrtExecutor(metadata, session, str(device), reason, None)
+    executor.run({spec.name: np.zeros((1, *_sizes(spec)), spec.dtype) for spec in metadata.inputs})
+    return executor
+
+
+def _cuda_session(ort: ModuleType, path: Path, device: str, precision: str) -> Any:  # noqa: ANN401  (no types)
     settings = ort.SessionOptions()
     settings.log_severity_level = _LOG_ERRORS_ONLY
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # TF32 is on by default and would quietly turn fp32 into it.
-    provider = (CUDA, {"device_id": str(device.index), "use_tf32": str(int(metadata.precision == "tf32"))})
-    session = _session(ort, path, settings, [provider], str(device), _NO_CUDA)
+    index = device_from_text(device).index
+    provider = (CUDA, {"device_id": str(index), "use_tf32": str(int(precision == "tf32"))})
+    session = _session(ort, path, settings, [provider], device, _NO_CUDA)
     if session.get_providers()[0] != CUDA:
         raise ModelError(
             f"Device {device} was asked for, but onnxruntime gave {session.get_providers()[0]}. {_NO_CUDA}"
         )
-    executor = OrtExecutor(metadata, session, str(device), reason, None)
-    executor.run({spec.name: np.zeros((1, *_sizes(spec)), spec.dtype) for spec in metadata.inputs})
-    return executor
+    return session
+
+
+def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor, roles: Mapping[str, str]) -> Stages:
+    """Open the parts of a staged graph where, and as, the whole graph was opened."""
+
+    def part(name: str) -> OrtPart:
+        file, device = stages_path(path) / name, executor.device
+        if device == "cpu":
+            return OrtPart(_cpu_session(ort, file, executor.threads), device)
+        return OrtPart(_cuda_session(ort, file, device, executor.metadata.precision), device)
+
+    encoders = {name: part(encoder_file(name)) for name in dict.fromkeys(roles.values())}
+    return Stages(roles, encoders, part(CLASSIFIER), executor.metadata)
 
 
 def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
@@ -205,6 +238,44 @@ def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | str, ...]]:
     return (spec.name, spec.dtype, spec.shape[1:])
 
 
+def _run(session: Any, output: str, feeds: Feeds, device: str) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
+    try:
+        (answer,) = session.run([output], dict(feeds))
+    except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
+        batch = len(next(iter(feeds.values())))
+        raise ModelError(
+            f"ONNX Runtime failed on {device} at batch {batch}: {_first_line(error)} When memory is short, "
+            "try a smaller --batch."
+        ) from error
+    result: NDArray[np.float32] = answer
+    return result
+
+
+@dataclass(frozen=True)
+class OrtPart:
+    """One graph of a staged model on a device."""
+
+    session: Any
+    """`onnxruntime.InferenceSession`."""
+    device: str
+    """`cpu` or `cuda:N`."""
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Specs of its inputs."""
+        return tuple(map(_spec, self.session.get_inputs()))
+
+    @cached_property
+    def output(self) -> TensorSpec:
+        """Spec of its only output."""
+        (node,) = self.session.get_outputs()
+        return _spec(node)
+
+    def run(self, feeds: Feeds) -> NDArray[np.float32]:
+        """Return the output. Raises ModelError when the engine fails, e.g. out of memory."""
+        return _run(self.session, self.output.name, feeds, self.device)
+
+
 @dataclass(frozen=True)
 class OrtExecutor:
     """An ONNX model on a device."""
@@ -218,19 +289,12 @@ class OrtExecutor:
     """Why this device."""
     threads: int | None
     """Threads asked for on the CPU; None where ONNX Runtime chose."""
+    stages: Stages | None = None
+    """The model in two steps, where it was exported so and reuse was asked for."""
 
     def run(self, feeds: Feeds) -> Logits:
         """Return float32 logits `(batch, 5)`. Raises ModelError when the engine fails, e.g. out of memory."""
-        try:
-            (logits,) = self.session.run([self.metadata.outputs[0].name], dict(feeds))
-        except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
-            batch = len(next(iter(feeds.values())))
-            raise ModelError(
-                f"ONNX Runtime failed on {self.device} at batch {batch}: {_first_line(error)} When memory is short, "
-                "try a smaller --batch."
-            ) from error
-        result: Logits = logits
-        return result
+        return _run(self.session, self.metadata.outputs[0].name, feeds, self.device)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, provider, ONNX Runtime's version and threads."""

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
+@click.option(
+    "--reuse/--no-reuse",
+    default=True,
+    help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+)
 @click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: the model's, mostly 1]")
 @click.option(
     "--change-penalty",
@@ -68,6 +73,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         threads=options["threads"],
         batch_size=options["batch"],
         plugins=options["plugins"],
+        reuse=options["reuse"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
     outcomes: list[VideoOutcome] = []

@@ -25,7 +25,8 @@ from cb_runtime.errors import ParityError, UsageError
 def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
 
-    Without ARTIFACT, the model in the box is verified.
+    Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run as
+    well.
 
     Exits with code 7 when the answers differ by more than the tolerances of the artifact's precision.
     """
@@ -39,15 +40,26 @@ def verify(report: Report, artifact: Path | None, golden: Path | None, batches: 
     session = open_session(artifact, **options)
     samples = golden or golden_path(artifact)
     with report.progress("batch sizes") as progress:
-        outcome = verify_session(session, load_golden_samples(samples), sizes, progress=progress)
+        reference = load_golden_samples(samples)
+        outcome = verify_session(session, reference, sizes, progress=progress)
+        stages = session.stages
+        staged = None if stages is None else verify_session(stages, reference, sizes, progress=progress)
     ran = session.describe()
-    document = {"artifact": str(artifact), "golden": str(samples), "session": ran, "parity": outcome.to_dict()}
+    document: dict[str, Any] = {
+        "artifact": str(artifact),
+        "golden": str(samples),
+        "session": ran,
+        "parity": outcome.to_dict(),
+    }
+    document["staged"] = None if staged is None else staged.to_dict()
     report.print(str(outcome))
+    if staged is not None:
+        report.print(f"In stages: {staged}")
     report.print(f"Ran {artifact.name} with {ran['backend']} on {ran['device']} ({ran['reason']}).")
     failure = ParityError(
         f"{artifact} does not decide as PyTorch did on {samples}. Export it again, or use another device."
     )
-    report.finish(document, None if outcome else failure)
+    report.finish(document, None if outcome and (staged is None or staged) else failure)
 
 
 def _batch_sizes(text: str) -> list[int]:

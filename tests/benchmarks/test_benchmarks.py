@@ -28,6 +28,17 @@ def test_the_pairs_benchmark_compares_both_contenders_and_they_agree(tmp_path):
     assert runtime["max_difference"] < 1e-3
 
 
+def test_the_reuse_benchmark_compares_both_ways_and_they_agree(tmp_path):
+    output = tmp_path / "reuse.json"
+    options = ["--architectures", "compact_aligned_resnet", "--frames", 5, "--rounds", 2, "--output", output]
+    done = run("reuse.py", *options)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(output.read_text())["rows"]["compact_aligned_resnet"]
+    assert all(rate["median"] > 0 for rate in row["frames_per_second"].values())
+    assert row["agreement"] == 1
+    assert row["max_probability_difference"] < 1e-4
+
+
 def test_the_layout_benchmark_measures_every_video_it_is_given(tmp_path):
     pytest.importorskip("rapidocr")
     from cb_core.synth.collection import render_videos

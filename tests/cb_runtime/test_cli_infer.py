@@ -67,6 +67,15 @@ def test_json_is_one_document_with_model_and_videos(run, video):
     assert entry["outputs"]["srt"].endswith("film.srt")
 
 
+def test_a_staged_graph_of_another_model_stops_the_run_unless_reuse_is_switched_off(run, video, tmp_path):
+    model = tiny_model(tmp_path / "own.onnx")
+    (tmp_path / "own.staged").mkdir()
+    result = run(video, "--checkpoint", model)
+    assert result.exit_code == 4
+    assert "own.staged is not the staged graph of own.onnx" in result.stderr
+    assert run(video, "--checkpoint", model, "--no-reuse").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["srt", "vtt", "ass", "json", "csv", "video_db"])
 def test_every_format_can_be_asked_for(run, video, tmp_path, name):
     assert run(video, "--format", name).exit_code == 0

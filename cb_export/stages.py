@@ -1,0 +1,158 @@
+"""The staged graph of a late fusion: each encoder and the classifier as graphs of their own, beside the artifact.
+
+They are compared with PyTorch through the very session that a service opens, on all that the whole graph is compared
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cb_core.architectures.late_fusion import LateFusion
+from cb_core.deployment import DeploymentModel
+from cb_export.gate import GateReport, Run, run_gate
+from cb_export.graph import example_inputs, trace_part
+from cb_export.targets import Target, TargetOptions
+from cb_runtime.backends import Feeds, Logits
+from cb_runtime.contract import IMAGE_INPUTS, OUTPUT_SPECS, ModelMetadata, Preprocessing
+from cb_runtime.errors import UsageError
+from cb_runtime.files import sha256_of_file
+from cb_runtime.golden import GoldenSamples
+from cb_runtime.session import Session, open_session
+from cb_runtime.stages import (
+    CLASSIFIER,
+    MANIFEST,
+    Manifest,
+    Stages,
+    classifier_specs,
+    encoder_file,
+    encoder_specs,
+    read_manifest,
+    stages_path,
+)
+
+
+class EncoderStage(nn.Module):
+    """An encoder of a late fusion behind the pictures that video gives, uint8 `(batch, 48, 480, 3)`."""
+
+    def __init__(self, encoder: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.deployed = DeploymentModel(encoder, preprocessing)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return features, float32."""
+        features: Tensor = self.deployed.architecture(self.deployed.normalised(pictures))
+        return features.float()
+
+
+class ClassifierStage(nn.Module):
+    """The classifier of a late fusion, its inputs named as in the staged graph."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(
+        self,
+        ocr_viz_features: Tensor,
+        frame1_features: Tensor,
+        frame2_features: Tensor,
+        spatial_features: Tensor,
+        font_embedding: Tensor,
+    ) -> Tensor:
+        """Return logits `(batch, 5)`, float32."""
+        logits: Tensor = self.classifier(
+            ocr_viz_features, frame1_features, frame2_features, spatial_features, font_embedding
+        )
+        return logits.float()
+
+
+def is_staged(model: nn.Module) -> bool:
+    """Tell whether a `DeploymentModel` encodes its pictures apart from each other."""
+    return isinstance(model.architecture, LateFusion)
+
+
+def check_stages_place(artifact: Path) -> None:
+    """Raise UsageError when what stands where the staged graph would is not one."""
+    folder = stages_path(artifact)
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"{folder} has no {MANIFEST}, so `cb export` did not write it and will not replace it. Move it away, or "
+            "choose another --output."
+        )
+
+
+def build_stages(
+    model: nn.Module, metadata: ModelMetadata, target: Target, options: TargetOptions, artifact: Path
+) -> None:
+    """Write the staged graph of a merged `DeploymentModel` into `stages_path(artifact)`, which is there and empty.
+
+    Args:
+        model: Wraps a `LateFusion`, in evaluation mode and float32.
+        metadata: Says the shape of a strip and how it is normalised.
+        target: Writes the graphs.
+        options: As for the artifact.
+        artifact: The whole graph, complete: its digest says what the stages belong to.
+
+    Raises what the target's `build` raises.
+    """
+    architecture: Any = model.architecture
+    folder = stages_path(artifact)
+    shapes = {}
+    used = dict.fromkeys(architecture.roles.values())
+    for name in used:
+        stage = EncoderStage(architecture.encoders[name], metadata.preprocessing).eval()
+        shapes[name] = _features_shape(stage, metadata)
+        pictures, features = encoder_specs(metadata, shapes[name])
+        target.build_part(trace_part(stage, (pictures,), (features,)), options, folder / encoder_file(name))
+    specs = classifier_specs(metadata, {role: shapes[architecture.roles[role]] for role in IMAGE_INPUTS})
+    classifier = trace_part(ClassifierStage(architecture.classifier).eval(), specs, OUTPUT_SPECS)
+    target.build_part(classifier, options, folder / CLASSIFIER)
+    members = [*map(encoder_file, used), CLASSIFIER]
+    digests = {name: sha256_of_file(folder / name) for name in members}
+    Manifest(sha256_of_file(artifact), architecture.roles, digests).save(folder)
+
+
+@torch.inference_mode()
+def _features_shape(stage: EncoderStage, metadata: ModelMetadata) -> tuple[int, ...]:
+    pictures, _ = encoder_specs(metadata, ())
+    features: Tensor = stage(**example_inputs((pictures,)))
+    return tuple(features.shape[1:])
+
+
+def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: Sequence[int]) -> GateReport:
+    """Compare the staged graph with the PyTorch model at the smallest and the largest of some batch sizes.
+
+    `stages.json` then says how it went.
+    """
+    session = open_session(artifact, device="cpu")
+    assert session.stages is not None  # or opening would have failed
+    report = run_gate(_Staged(session, session.stages), reference, golden, tuple(sorted({min(batches), max(batches)})))
+    manifest = read_manifest(artifact)
+    assert manifest is not None
+    replace(manifest, parity=report.to_dict()).save(stages_path(artifact))
+    return report
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A staged graph as the gate takes artifacts."""
+
+    session: Session
+    stages: Stages
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        return self.stages.metadata
+
+    def run(self, inputs: Feeds) -> Logits:
+        return self.stages.run(inputs)
+
+    def describe(self) -> dict[str, Any]:
+        return self.session.describe()
