@@ -40,6 +40,7 @@ from cb_runtime.golden import golden_path, load_golden_samples
 from cb_runtime.models import DEFAULT_MODEL
 from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.progress import Progress
+from cb_runtime.stages import stages_path
 
 ARCHITECTURE = "aligned_comparison"
 HYPERPARAMETERS = {"epochs": 12, "epoch_pairs": 46_800, "batch_size": 64, "balance": "none", "patience": 0}
@@ -158,10 +159,11 @@ def finish_default_model(work: Path, checkpoint: Path, progress: Progress) -> Pa
 
 
 def install(artifact: Path) -> None:
-    """Put an artifact and what belongs to it into the package."""
-    for path in artifact.parent.glob(f"{artifact.stem}.*"):
-        if path.suffix in (".onnx", ".npz"):
-            shutil.copyfile(path, DEFAULT_MODEL.parent / path.name)
+    """Put an artifact, its golden samples and its staged graph into the package."""
+    shutil.copyfile(artifact, DEFAULT_MODEL)
+    shutil.copyfile(golden_path(artifact), golden_path(DEFAULT_MODEL))
+    shutil.rmtree(stages_path(DEFAULT_MODEL), ignore_errors=True)
+    shutil.copytree(stages_path(artifact), stages_path(DEFAULT_MODEL))
 
 
 @reporting("default_model")

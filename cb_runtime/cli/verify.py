@@ -25,8 +25,8 @@ from cb_runtime.errors import ParityError, UsageError
 def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
 
-    Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run as
-    well.
+    Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run
+    as well.
 
     Exits with code 7 when the answers differ by more than the tolerances of the artifact's precision.
     """
