@@ -26,7 +26,7 @@ from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 
 DISTANCES = ((1,), (1, 2), (1, 2, 3))
-CHANGE_PENALTIES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+CHANGE_PENALTIES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
 BLINK_PENALTIES = (0.5, 2.0, 4.0)
 """What is tried, each with each; blinks need pairs further apart than neighbours."""
 
