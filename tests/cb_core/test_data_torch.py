@@ -190,7 +190,7 @@ def test_pictures_survive_storage_exactly():
     assert np.array_equal(image_from_png(png_from_image(image)), image)
 
 
-NEVER = {"shift": 0, "colour": 0, "blur": 0, "compression": 0, "blank_picture": 0}
+NEVER = {"shift": 0, "colour": 0, "blur": 0, "compression": 0, "height", "blank_picture": 0}
 
 
 def textured(seed=0):
@@ -205,6 +205,15 @@ def test_without_probabilities_nothing_is_altered():
     altered = PairAugmentation(AugmentOptions(**NEVER))(sample)
     assert all(torch.equal(altered[name], sample[name]) for name in ("ocr_viz", "frame1", "frame2"))
     assert (altered["label"], altered["spatial_features"].sum()) == (1, 6)
+
+
+def test_a_region_at_another_height_changes_the_y_centre_alone():
+    torch.manual_seed(0)
+    sample = textured()
+    placed = PairAugmentation(AugmentOptions(**{**NEVER, "height": 1.0}))(sample)["spatial_features"]
+    changed = placed != sample["spatial_features"]
+    assert changed.tolist() == [False, False, False, False, True, False]
+    assert 0 <= placed[4] < 1
 
 
 @pytest.mark.parametrize("name", ["shift", "colour", "blur", "compression"])

@@ -107,7 +107,7 @@ def test_what_nobody_annotated_is_not_judged():
 
 def pair_scores(labels):
     forward = np.eye(len(LABELS), dtype=np.float32)[labels]
-    return PairScores(forward, forward[:, [0, 1, 2, 4, 3]])
+    return PairScores({1: forward}, {1: forward[:, [0, 1, 2, 4, 3]]})
 
 
 def test_pairs_are_counted_in_both_directions_and_not_within_fades():

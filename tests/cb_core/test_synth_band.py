@@ -36,7 +36,7 @@ def test_captions_lie_inside_the_band_in_its_coordinates(tmp_path):
 
 
 def test_the_fast_pace_has_more_boundaries_and_some_videos_without_captions():
-    fast, normal = plans(30, seconds=10, pace="fast"), plans(30, seconds=10)
+    fast, normal = plans(40, seconds=10, pace="fast"), plans(40, seconds=10)
     captions = [sum(len(plan.events) for plan in found) for found in (fast, normal)]
     assert captions[0] > 1.5 * captions[1]
     assert any(not plan.events for plan in fast)
