@@ -190,7 +190,7 @@ def test_pictures_survive_storage_exactly():
     assert np.array_equal(image_from_png(png_from_image(image)), image)
 
 
-NEVER = {"shift": 0, "colour": 0, "blur": 0, "compression": 0, "height", "blank_picture": 0}
+NEVER = {"shift": 0, "colour": 0, "blur": 0, "compression": 0, "height": 0, "blank_picture": 0}
 
 
 def textured(seed=0):
