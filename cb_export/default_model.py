@@ -7,8 +7,8 @@ tunes its decoding on longer videos, exports it through the parity gate and, wit
 The model that is shipped was made of the pictures of Debian's `gnome-backgrounds`, `mate-backgrounds` and
 `plasma-workspace-wallpapers` (scaled to at most 1800 pixels) and the fonts of `fonts-dejavu-core`, `fonts-liberation2`,
 `fonts-noto-core`, `fonts-noto-cjk` and `fonts-freefont-ttf`. It saw no other picture, font or video.
-Its first three epochs ran at the rates of a schedule of twelve, the other five (`--resume`) at those of eight; its decoding
-was tuned on 30 such videos of 12 and 75 seconds.
+Its first three epochs ran at the rates of a schedule of twelve, the other five (`--resume`) at those of eight; its
+decoding was tuned on 30 such videos of 12 and 75 seconds.
 """
 
 from __future__ import annotations
