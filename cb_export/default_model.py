@@ -1,14 +1,14 @@
-"""Train the model in the box: `python -m cb_export.default_model WORK --pictures DIR --fonts DIR`.
+"""Train the model in the box: `python -m cb_export.default_model WORK --pictures DIR --footage DIR --fonts DIR`.
 
-Renders bands of captions over the pictures and over generated textures, builds a dataset, trains `aligned_comparison`,
-tunes its decoding on longer videos, exports it through the parity gate and, with `--install`, puts it into
-`cb_runtime/models/`. Every step keeps what is done: run the command again after an interruption.
+Renders bands of captions over pictures, footage and generated textures, trains `aligned_comparison` in two stages (many
+boundaries first, then much that changes behind captions), tunes its decoding on longer videos, exports it through the
+parity gate and, with `--install`, puts it into `cb_runtime/models/` and its checkpoint into `cb_core/models/`. Every
+step keeps what is done: run the command again after an interruption.
 
 The model that is shipped was made of the pictures of Debian's `gnome-backgrounds`, `mate-backgrounds` and
-`plasma-workspace-wallpapers` (scaled to at most 1800 pixels) and the fonts of `fonts-dejavu-core`, `fonts-liberation2`,
-`fonts-noto-core`, `fonts-noto-cjk` and `fonts-freefont-ttf`. It saw no other picture, font or video.
-Its first three epochs ran at the rates of a schedule of twelve, the other five (`--resume`) at those of eight; its
-decoding was tuned on 30 such videos of 12 and 75 seconds.
+`plasma-workspace-wallpapers` (scaled to at most 1800 pixels), the fonts of `fonts-dejavu-core`, `fonts-liberation2`,
+`fonts-noto-core`, `fonts-noto-cjk` and `fonts-freefont-ttf`, and 34 short pieces of footage and animation out of the
+Debian packages that `FOOTAGE` names (scaled to at most 640 pixels across). It saw no other picture, font or video.
 """
 
 from __future__ import annotations
@@ -46,11 +46,55 @@ from cb_runtime.stages import stages_path
 
 ARCHITECTURE = "aligned_comparison"
 HYPERPARAMETERS = {"epoch_pairs": 46_800, "batch_size": 64, "balance": "none", "patience": 0}
+TUNED = {"learning_rate": 1e-3, "head_learning_rate": 1e-3}
+"""What the stages after the first do otherwise."""
 DISTANCES = (1, 2, 3, 4, 8, 16)
 """Those that decoding uses, and further ones: what a caption looks like is learnt from all."""
 
-COLLECTIONS = {"photo": (11, 554), "texture": (12, 785)}
-"""Folder to the seeds of its videos and of their layouts; half of the training videos each."""
+FOOTAGE = (
+    "forensics-samples-files",
+    "kphotoalbum",
+    "lebiniou-data",
+    "node-opencv",
+    "planetblupi-common",
+    "python-kivy-examples",
+    "python-nbsphinx-doc",
+    "python3-hug-doc",
+    "python3-imageio",
+    "renpy-demo",
+    "wordpress-theme-twentytwentytwo",
+)
+"""Debian packages with videos that show no captions."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Training videos of one kind."""
+
+    name: str
+    """Folder within the work folder."""
+    over: str
+    """What the captions are over: `pictures`, `footage` (with every ninth picture) or `textures`."""
+    pace: str
+    """A key of `cb_core.synth.script.PACES`."""
+    share: float
+    """Videos, as a share of `Recipe.videos`."""
+    seed: int
+    layout_seed: int
+
+
+STAGES = (
+    (Collection("photo", "pictures", "fast", 1.0, 11, 554), Collection("texture", "textures", "fast", 1.0, 12, 785)),
+    (
+        Collection("photo_restless", "pictures", "restless", 400 / 700, 21, 902),
+        Collection("footage_restless", "footage", "restless", 560 / 700, 22, 901),
+        Collection("texture_restless", "textures", "restless", 240 / 700, 23, 903),
+    ),
+)
+"""What each stage of training adds to what the ones before it saw."""
+
+EVERY_NINTH = 9
+"""Of the pictures, what stands between the shots of footage."""
 
 TUNING_SEED = 101
 
@@ -69,6 +113,8 @@ class Recipe:
     """Folder of everything that is made on the way."""
     pictures: Path | None
     """Folder of pictures without captions; None trains on generated textures alone."""
+    footage: Path | None
+    """Folder of videos without captions; None leaves out that collection."""
     fonts: Path | None
     """Folder of fonts; None takes those of the system."""
     videos: int = 700
@@ -76,50 +122,96 @@ class Recipe:
     seconds: float = 8.0
     tuning_videos: int = 24
     tuning_seconds: float = 20.0
-    epochs: int = 8
+    epochs: tuple[int, ...] = (8, 14)
+    """Of each stage."""
 
 
 def train_default_model(recipe: Recipe, say: Callable[[str], None], progress: Progress) -> Path:
     """Run all steps; return the artifact, with its golden samples beside it."""
-    work = recipe.work
+    work, database = recipe.work, recipe.work / "default.db"
     work.mkdir(parents=True, exist_ok=True)
-    say("Rendering videos to train and to tune on ...")
-    folders = _render(recipe, progress)
-    say("Building the dataset ...")
-    options = BuildOptions(distances=DISTANCES, pairs_per_video=400, val_share=0.02, test_share=0.02, seed=1)
-    videos = [video for folder in folders for video in find_videos(folder)]
-    create_dataset(work / "default.db", videos, options=options, progress=progress)
-    say("Training ...")
-    run = work / "run"
+    checkpoint: Path | None = None
+    for stage, (collections, epochs) in enumerate(zip(STAGES, recipe.epochs, strict=True), 1):
+        say(f"Stage {stage}: rendering ...")
+        folders = [folder for one in collections if (folder := _render(recipe, one, progress))]
+        say(f"Stage {stage}: building the dataset ...")
+        options = BuildOptions(distances=DISTANCES, pairs_per_video=400, val_share=0.02, test_share=0.02, seed=1)
+        create_dataset(
+            database, [video for folder in folders for video in find_videos(folder)], options=options, progress=progress
+        )
+        say(f"Stage {stage}: training ...")
+        checkpoint = _train(recipe, stage, epochs, checkpoint, say, progress)
+    assert checkpoint is not None, "there are stages"
+    render_videos(
+        work / "tuning", recipe.tuning_videos, recipe.tuning_seconds, TUNING_SEED, **_common(recipe, progress)
+    )
+    return finish_default_model(work, checkpoint, progress)
+
+
+def _train(
+    recipe: Recipe, stage: int, epochs: int, before: Path | None, say: Callable[[str], None], progress: Progress
+) -> Path:
+    run, database = recipe.work / f"stage{stage}", str(recipe.work / "default.db")
+    asked = {**HYPERPARAMETERS, "epochs": epochs}
+    if before is not None:
+        asked |= {**TUNED, "start_from": str(before)}
     config = RunConfig(
-        dataset=str(work / "default.db"),
-        name="default_model",
+        dataset=database,
+        name=f"default_model_{stage}",
         architecture_name=ARCHITECTURE,
-        hyperparameters={**HYPERPARAMETERS, "epochs": recipe.epochs},
+        hyperparameters=asked,
         output=run,
         resume=(run / "last.pt").is_file(),
     )
     result = train(config, progress=progress, on_epoch=lambda epoch: say(f"  {epoch}"), warn=say)
-    save_learning_curves(str(work / "default.db"), "default_model", work / "learning_curves.png")
-    return finish_default_model(work, result.best_checkpoint, progress)
+    save_learning_curves(database, config.name, recipe.work / f"learning_curves_{stage}.png")
+    return result.best_checkpoint
 
 
-def _render(recipe: Recipe, progress: Progress) -> list[Path]:
-    common: dict[str, Any] = {"fonts": recipe.fonts, "jobs": os.cpu_count() or 1, "progress": progress}
-    pictures = None if recipe.pictures is None else scaled_pictures(recipe.pictures, recipe.work / "pictures")
-    folders = []
-    for name, (seed, layout_seed) in COLLECTIONS.items():
-        if name == "photo" and pictures is None:
-            continue
-        folder = recipe.work / name
-        backgrounds = pictures if name == "photo" else None
-        render_videos(
-            folder, recipe.videos, recipe.seconds, seed, backgrounds=backgrounds, band=True, pace="fast", **common
-        )
-        write_layouts(folder, layout_seed)
-        folders.append(folder)
-    render_videos(recipe.work / "tuning", recipe.tuning_videos, recipe.tuning_seconds, TUNING_SEED, **common)
-    return folders
+def _render(recipe: Recipe, collection: Collection, progress: Progress) -> Path | None:
+    """Render a collection with its layouts; None when there is nothing to put its captions over."""
+    backgrounds: Path | None = None
+    if collection.over == "pictures":
+        if recipe.pictures is None:
+            return None
+        backgrounds = scaled_pictures(recipe.pictures, recipe.work / "pictures")
+    elif collection.over == "footage":
+        if recipe.footage is None:
+            return None
+        backgrounds = _mixed(recipe, recipe.footage)
+    folder = recipe.work / collection.name
+    videos = max(1, round(collection.share * recipe.videos))
+    common = _common(recipe, progress)
+    render_videos(
+        folder,
+        videos,
+        recipe.seconds,
+        collection.seed,
+        backgrounds=backgrounds,
+        band=True,
+        pace=collection.pace,
+        **common,
+    )
+    write_layouts(folder, collection.layout_seed)
+    return folder
+
+
+def _common(recipe: Recipe, progress: Progress) -> dict[str, Any]:
+    return {"fonts": recipe.fonts, "jobs": os.cpu_count() or 1, "progress": progress}
+
+
+def _mixed(recipe: Recipe, footage: Path) -> Path:
+    """Return a folder of the footage and every ninth picture."""
+    pictures = (
+        [] if recipe.pictures is None else sorted(scaled_pictures(recipe.pictures, recipe.work / "pictures").iterdir())
+    )
+    folder = recipe.work / "footage_and_pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*find_videos(footage), *pictures[EVERY_NINTH - 1 :: EVERY_NINTH]):
+        place = folder / path.name
+        if not place.exists():
+            place.symlink_to(path.resolve())
+    return folder
 
 
 def scaled_pictures(source: Path, folder: Path) -> Path:
@@ -171,15 +263,25 @@ def install(artifact: Path) -> None:
 @reporting("default_model")
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--pictures", type=click.Path(path_type=Path), help="Folder of pictures without captions.")
+@click.option("--footage", type=click.Path(path_type=Path), help="Folder of videos without captions.")
 @click.option("--fonts", type=click.Path(path_type=Path), help="Folder of fonts.  [default: the system's]")
-@click.option("--videos", type=int, default=Recipe.videos, show_default=True, help="Videos of each of two collections.")
-@click.option("--epochs", type=int, default=Recipe.epochs, show_default=True, help="Of 46,800 pairs each.")
+@click.option(
+    "--videos", type=int, default=Recipe.videos, show_default=True, help="Videos of each collection of the first stage."
+)
+@click.option("--epochs", type=int, nargs=2, default=Recipe.epochs, show_default=True, help="Of each of two stages.")
 @click.option("--install", "installed", is_flag=True, help="Put the model into cb_runtime/models/.")
 def main(
-    report: Report, work: Path, pictures: Path | None, fonts: Path | None, videos: int, epochs: int, installed: bool
+    report: Report,
+    work: Path,
+    pictures: Path | None,
+    footage: Path | None,
+    fonts: Path | None,
+    videos: int,
+    epochs: tuple[int, int],
+    installed: bool,
 ) -> None:
     """Train the model in the box in the folder WORK."""
-    recipe = Recipe(work, pictures, fonts, videos=videos, epochs=epochs)
+    recipe = Recipe(work, pictures, footage, fonts, videos=videos, epochs=epochs)
     with report.progress() as progress:
         artifact = train_default_model(recipe, report.print, progress)
     if installed:

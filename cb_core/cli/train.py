@@ -40,6 +40,9 @@ def _rate(name: str) -> str:
     help="Start from ImageNet weights, or from the weights in PATH (model_config.pretrained).",
 )
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights, fetch nothing.")
+@click.option(
+    "--start-from", metavar="CHECKPOINT", help="Begin with the model and weights of a .pt file (fine-tune it)."
+)
 @click.option("--hyperparameters", metavar="JSON|FILE", help="Any hyperparameters; options given by name win.")
 @click.option("--epochs", type=int, help=f"Passes over the training split at most. {_default('epochs')}")
 @click.option("--batch-size", type=int, help=f"Pairs per step on each device. {_default('batch_size')}")

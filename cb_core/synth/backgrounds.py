@@ -30,14 +30,14 @@ class Stretch:
     fade_from: int
 
 
-def plan_stretches(rng: Generator, timing: Timing, caption_starts: Sequence[int]) -> list[Stretch]:
-    """Divide a video into shots of 0.7 to 9 seconds; a third of the cuts meet the start of a caption."""
+def plan_stretches(rng: Generator, timing: Timing, caption_starts: Sequence[int], cuts: float = 1.0) -> list[Stretch]:
+    """Divide a video into shots of 0.7 to 9 seconds, divided by `cuts`; a third meet the start of a caption."""
     if rng.random() < 0.12:  # one long take
         return [Stretch(0, timing.frames, timing.frames)]
     stretches: list[Stretch] = []
     start = 0
     while start < timing.frames:
-        wanted = timing.frame_at(timing.seconds(start) + float(rng.uniform(0.7, 9.0)))
+        wanted = timing.frame_at(timing.seconds(start) + float(rng.uniform(0.7, 9.0)) / cuts)
         later = [frame for frame in caption_starts if start + 8 < frame < wanted + 40]
         if later and rng.random() < 0.33:
             wanted = min(later, key=lambda frame: abs(frame - wanted))

@@ -52,22 +52,27 @@ def _unreadable(path: Path, reason: object) -> InputError:
     return InputError(f"Background {path} cannot be read ({reason}). Remove it from the folder or replace it.")
 
 
-def covering(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale a picture to cover `size` (width, height) with its aspect kept, and cut what is over on both sides."""
+def covering(picture: Pixels, size: tuple[int, int], place: tuple[float, float] = (0.5, 0.5)) -> Pixels:
+    """Scale a picture to cover `size` (width, height) with its aspect kept, and cut what is over.
+
+    `place` tells which part is kept, across and down: 0 the left or upper end, 1 the other.
+    """
     width, height = size
     scale = max(width / picture.shape[1], height / picture.shape[0])
     across, down = max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale))
     filter_ = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled = cv2.resize(picture, (across, down), interpolation=filter_)
-    left, top = (across - width) // 2, (down - height) // 2
+    left, top = int((across - width) * place[0]), int((down - height) * place[1])
     return np.ascontiguousarray(scaled[top : top + height, left : left + width])
 
 
 class VideoLoop:
     """Frames of a video by time, from a place in it on, beginning anew after its end."""
 
-    def __init__(self, path: Path, size: tuple[int, int], start_share: float) -> None:
-        self._path, self._size = path, size
+    def __init__(
+        self, path: Path, size: tuple[int, int], start_share: float, place: tuple[float, float] = (0.5, 0.5)
+    ) -> None:
+        self._path, self._size, self._place = path, size, place
         self._frames = self._read(start_share)
         self._current, self._until = next(self._frames)
         self._offset = 0.0
@@ -105,4 +110,5 @@ class VideoLoop:
                 container.seek(int(container.duration * start_share), backward=True)
             rate = stream.average_rate or 25
             for frame in container.decode(stream):
-                yield covering(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), self._size), float(1 / rate)
+                picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                yield covering(picture, self._size, self._place), float(1 / rate)

@@ -17,7 +17,7 @@ from cb_core.synth.backgrounds import Background, plan_stretches
 from cb_core.synth.encode import check_times, encode_video
 from cb_core.synth.media import find_backgrounds
 from cb_core.synth.plan import VideoPlan, generator_for, settings_digest
-from cb_core.synth.script import CaptionEvent
+from cb_core.synth.script import PACES, CaptionEvent
 from cb_core.synth.shots import shot_maker
 from cb_core.synth.truth import TRUTH_SUFFIX, RenderedCaption, srt_text, truth_document
 from cb_core.synth.typeset import Sprite, Typesetter, blend
@@ -96,8 +96,9 @@ class CaptionPainter:
 def draw_frames(plan: VideoPlan, painter: CaptionPainter) -> Iterator[Pixels]:
     """Give the frames of a planned video in order, RGB uint8 `(height, width, 3)`."""
     rng = generator_for(plan.options, plan.index, "background")
-    maker = shot_maker(plan.rendered_size, find_backgrounds(plan.options.backgrounds))
-    stretches = plan_stretches(rng, plan.timing, [event.start_frame for event in plan.events])
+    pace = PACES[plan.options.pace]
+    maker = shot_maker(plan.rendered_size, find_backgrounds(plan.options.backgrounds), pace.moving)
+    stretches = plan_stretches(rng, plan.timing, [event.start_frame for event in plan.events], pace.cuts)
     background = Background(rng, plan.timing, plan.rendered_size, maker, stretches)
     canvas = np.zeros((plan.size[1], plan.size[0], 3), np.uint8)
     rendered = canvas[slice(*plan.rows)]

@@ -35,13 +35,19 @@ class Pace:
     """Share of captions that differ in one character from the one directly before."""
     without_captions: float
     """Share of videos that show no caption at all."""
+    cuts: float = 1.0
+    """Lengths of shots are divided by this."""
+    moving: float = 0.0
+    """Share of shots of still pictures over which cut-outs of other pictures move."""
 
 
 PACES = {
     "normal": Pace(1.0, {"none": 0.4, "frame": 0.05, "short": 0.15, "pause": 0.28, "long": 0.12}, 0.22, 0.0),
     "fast": Pace(2.5, {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}, 0.4, 0.1),
+    "restless": Pace(1.6, {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}, 0.45, 0.1, 4.0, 0.5),
 }
-"""`normal` resembles subtitles of films; `fast` has many boundaries a second, and many that are hard: for training."""
+"""`normal` resembles subtitles of films. The others are for training: `fast` has many boundaries a second, and many
+that are hard; `restless` has many cuts and much movement behind each caption, which are no boundaries."""
 
 
 @dataclass(frozen=True)

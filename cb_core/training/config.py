@@ -86,6 +86,9 @@ class Hyperparameters:
     """Training stops before the epoch that would go beyond this; None for no limit."""
     precision: str = "auto"
     """One of `PRECISIONS`; `auto` takes bf16 where the device has arithmetic for it, else fp16 on a GPU, else none."""
+    start_from: str | None = None
+    """Checkpoint (`.pt`) whose architecture and weights the run begins with, to tune it to other data; None: new
+    weights."""
     seed: int = 0
     """Decides initial weights, order of pairs, dropout and augmentation."""
 
@@ -120,7 +123,7 @@ class RunConfig:
     name: str
     """Name of the experiment."""
     architecture_name: str | None = None
-    """Name in the registry; may be left out with `resume`."""
+    """Name in the registry; may be left out with `resume` and `start_from`."""
     model_config: Mapping[str, Any] = field(default_factory=dict)
     """Options of the architecture that differ from its defaults (or, with `resume`, from the run's so far)."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
@@ -200,6 +203,7 @@ _ACCEPTED = {
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "str": (str,),
+    "str | None": (str, type(None)),
     "bool": (bool,),
 }
 

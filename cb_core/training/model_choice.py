@@ -28,14 +28,14 @@ class ModelChoice:
 
 
 def choose_model(config: RunConfig, checkpoint: Checkpoint | None) -> ModelChoice:
-    """Return what is asked for, completed by the defaults or, when a checkpoint is resumed, by what it holds.
+    """Return what is asked for, completed by the defaults or, when a run begins with a checkpoint, by what it holds.
 
     Raises:
         UsageError: No architecture named, an option it does not have, or something that differs from the checkpoint.
         ModelError: An unknown architecture.
     """
     if checkpoint is not None:
-        return _resumed_choice(config, checkpoint)
+        return _choice_of_checkpoint(config, checkpoint)
     if config.architecture_name is None:
         raise UsageError("Name an architecture with --architecture; `cb models` lists them.")
     defaults = get_model_info(config.architecture_name).options
@@ -47,7 +47,7 @@ def choose_model(config: RunConfig, checkpoint: Checkpoint | None) -> ModelChoic
     )
 
 
-def _resumed_choice(config: RunConfig, checkpoint: Checkpoint) -> ModelChoice:
+def _choice_of_checkpoint(config: RunConfig, checkpoint: Checkpoint) -> ModelChoice:
     stored = checkpoint.config
     asked = {
         "architecture_name": config.architecture_name,
@@ -56,9 +56,10 @@ def _resumed_choice(config: RunConfig, checkpoint: Checkpoint) -> ModelChoice:
     }
     different = [*_differences(stored, asked), *_differences(stored["model_config"], config.model_config)]
     if different:
+        reason = "--resume continues the same run" if config.resume else "--start-from takes the checkpoint's model"
         raise UsageError(
-            f"--resume continues the same run, but these differ: {', '.join(different)}. Leave them out, or start a "
-            "new run under another --name."
+            f"{reason}, but these differ: {', '.join(different)}. Leave them out, or start a new run under another "
+            "--name."
         )
     return ModelChoice(
         stored["architecture_name"], stored["model_config"], stored["use_font_embedding"], stored["ocr_viz_variant"]

@@ -89,6 +89,9 @@ class _Run:
     choice: ModelChoice
     metadata: ModelMetadata
     checkpoint: Checkpoint | None
+    """Where the stopped run was that goes on."""
+    origin: Checkpoint | None
+    """Whose weights a new run begins with."""
     state: RunState
     record: RunRecord | None
     """None in all processes but the main one."""
@@ -104,7 +107,8 @@ def _prepare(config: RunConfig, warn: Warn) -> _Run:
     started = time.monotonic()
     checkpoint = _stopped_run(config, warn)
     check_sinks(config.trackers)
-    choice = choose_model(config, checkpoint)
+    origin = None if checkpoint is not None else _origin(config)
+    choice = choose_model(config, checkpoint or origin)
     settings = _settings(config, checkpoint, choice)
     accelerator = make_accelerator(settings, config.device)
     splits = open_splits(config.dataset, choice, settings)
@@ -113,7 +117,7 @@ def _prepare(config: RunConfig, warn: Warn) -> _Run:
     if checkpoint is not None:
         check_same_conditions(checkpoint, accelerator.mixed_precision, metadata.dataset_digest)
         state = run_state(checkpoint)
-    run = _Run(config, settings, accelerator, splits, choice, metadata, checkpoint, state, None, warn, started)
+    run = _Run(config, settings, accelerator, splits, choice, metadata, checkpoint, origin, state, None, warn, started)
     run.record = _start_record(run) if accelerator.is_main_process else None
     return run
 
@@ -131,6 +135,11 @@ def _stopped_run(config: RunConfig, warn: Warn) -> Checkpoint | None:
             f"{config.folder} holds a run already. Continue it with --resume, or choose another --name or --output."
         )
     return None
+
+
+def _origin(config: RunConfig) -> Checkpoint | None:
+    place = config.hyperparameters.get("start_from")
+    return None if place is None else load_checkpoint(place)
 
 
 def _settings(config: RunConfig, checkpoint: Checkpoint | None, choice: ModelChoice) -> Hyperparameters:
@@ -183,7 +192,7 @@ def _epochs(run: _Run, progress: Progress, on_epoch: Callable[[EpochReport], Non
 
 def _make_trainer(run: _Run) -> Trainer:
     torch.manual_seed(derived_seed(run.settings.seed, "initial weights"))
-    architecture = create_chosen_model(run.choice, run.checkpoint)
+    architecture = create_chosen_model(run.choice, run.checkpoint or run.origin)
     for warning in (*class_warnings(run.splits), *_head_warnings(architecture)):
         run.warn(warning)
     trainer = Trainer(

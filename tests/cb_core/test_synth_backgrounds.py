@@ -94,6 +94,25 @@ def test_a_video_can_begin_anywhere(video_file):
     assert shot.frame(0.0, 0.0).shape == (96, 160, 3)
 
 
+def test_cutouts_of_other_pictures_move_over_a_picture(tmp_path):
+    for name, colour in (("one", (0, 0, 200)), ("two", (0, 200, 0))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((200, 300, 3), colour, np.uint8))
+    files = find_backgrounds(tmp_path)
+
+    def colours(seed, moving):
+        frame = media_shot(np.random.default_rng(seed), files, SIZE, moving).frame(0.0, 0.0).astype(int)
+        return {"red" if red > green else "green" for red, green, _ in frame.reshape(-1, 3)}
+
+    assert all(len(colours(seed, 0.0)) == 1 for seed in range(12))
+    assert any(len(colours(seed, 1.0)) == 2 for seed in range(12))
+
+
+def test_of_a_picture_that_is_larger_than_the_frame_any_part_can_be_kept():
+    picture = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 100, axis=1).repeat(3, axis=2)
+    upper, lower = (covering(picture, (100, 50), (0.5, place)) for place in (0.0, 1.0))
+    assert (upper[0, 0, 0], lower[-1, 0, 0]) == (0, 199)
+
+
 def test_pictures_cover_the_frame_with_their_aspect_kept():
     assert covering(np.zeros((10, 500, 3), np.uint8), SIZE).shape == (96, 160, 3)
     assert covering(np.zeros((900, 40, 3), np.uint8), SIZE).shape == (96, 160, 3)

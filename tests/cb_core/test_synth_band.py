@@ -4,8 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from cb_core.synth.plan import SynthOptions, plan_video
+from cb_core.synth.backgrounds import plan_stretches
+from cb_core.synth.plan import SynthOptions, generator_for, plan_video
 from cb_core.synth.render import CaptionPainter, draw_frames, render_video
+from cb_core.synth.script import PACES
 from cb_core.synth.truth import read_truth
 from cb_runtime.errors import UsageError
 
@@ -43,6 +45,26 @@ def test_the_fast_pace_has_more_boundaries_and_some_videos_without_captions():
     assert all(plan.events for plan in normal)
 
 
+def test_the_restless_pace_cuts_often_inside_captions():
+    def cuts_inside(pace):
+        found = plans(40, seconds=10, pace=pace)
+        rngs = [generator_for(plan.options, plan.index, "background") for plan in found]
+        starts = [[event.start_frame for event in plan.events] for plan in found]
+        stretches = [
+            plan_stretches(rng, plan.timing, start, PACES[pace].cuts)
+            for rng, plan, start in zip(rngs, found, starts, strict=True)
+        ]
+        inside = sum(
+            event.start_frame < stretch.start < event.end_frame
+            for plan, shots in zip(found, stretches, strict=True)
+            for event in plan.events
+            for stretch in shots[1:]
+        )
+        return inside / sum(len(plan.events) for plan in found)
+
+    assert cuts_inside("fast") < 0.25 < 0.4 < cuts_inside("restless")
+
+
 def test_a_video_without_captions_has_a_truth_without_a_region(tmp_path):
     plan = next(plan for plan in plans(40, band=True, pace="fast") if not plan.events)
     truth = read_truth(render_video(plan, tmp_path).truth)
@@ -52,5 +74,5 @@ def test_a_video_without_captions_has_a_truth_without_a_region(tmp_path):
 
 
 def test_an_unknown_pace_is_refused():
-    with pytest.raises(UsageError, match="normal, fast"):
+    with pytest.raises(UsageError, match="normal, fast, restless"):
         SynthOptions(3, 0, pace="slow").check()

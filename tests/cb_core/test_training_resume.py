@@ -225,3 +225,35 @@ def test_resume_refuses_a_checkpoint_without_training_state(dataset):
     shutil.copy(result.best_checkpoint, result.last_checkpoint)
     with pytest.raises(ModelError, match=r"no training state.*Resume from last\.pt"):
         train(run_config(dataset, resume=True))
+
+
+def test_a_run_may_begin_with_the_model_of_another(dataset, tmp_path):
+    first = train(run_config(dataset)).last_checkpoint
+    tuned = run_config(
+        dataset,
+        name="tuned",
+        architecture_name=None,
+        output=tmp_path / "tuned",
+        hyperparameters={"start_from": str(first), "epochs": 1, "learning_rate": 1e-9, "head_learning_rate": 1e-9},
+    )
+    weights = load_checkpoint(train(tuned).last_checkpoint).model_state_dict
+    before = load_checkpoint(first).model_state_dict
+    # Statistics of normalisation follow the data at any rate; weights hardly move at this one.
+    learnt = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.allclose(weights[name], before[name], atol=1e-6) for name in learnt)
+    assert experiment(dataset).hyperparameters["start_from"] == str(first)
+
+
+def test_a_run_that_begins_with_another_model_takes_its_options(dataset, tmp_path):
+    first = train(run_config(dataset, hyperparameters={"epochs": 1})).last_checkpoint
+    settings = {"start_from": str(first), "epochs": 1}
+    with pytest.raises(UsageError, match="--start-from takes the checkpoint's model, but these differ"):
+        train(
+            run_config(
+                dataset,
+                name="tuned",
+                architecture_name="compact_aligned_resnet",
+                output=tmp_path / "tuned",
+                hyperparameters=settings,
+            )
+        )
