@@ -24,10 +24,12 @@ import click
 import cv2
 import numpy as np
 
+from cb_core.checkpoint import load_checkpoint, model_from_checkpoint, save_checkpoint
 from cb_core.data import create_dataset, find_videos
 from cb_core.data.options import BuildOptions
 from cb_core.evaluation.run import TRUTH, score_once
 from cb_core.evaluation.tuning import decoding_from_file, tune_decoding
+from cb_core.models import DEFAULT_CHECKPOINT
 from cb_core.synth.collection import render_videos
 from cb_core.synth.layouts import write_layouts
 from cb_core.synth.media import PICTURE_SUFFIXES, read_picture
@@ -127,7 +129,7 @@ class Recipe:
 
 
 def train_default_model(recipe: Recipe, say: Callable[[str], None], progress: Progress) -> Path:
-    """Run all steps; return the artifact, with its golden samples beside it."""
+    """Run all steps; return the artifact, with its golden samples and its checkpoint beside it."""
     work, database = recipe.work, recipe.work / "default.db"
     work.mkdir(parents=True, exist_ok=True)
     checkpoint: Path | None = None
@@ -241,19 +243,28 @@ def _scaled_jpeg(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 def finish_default_model(work: Path, checkpoint: Path, progress: Progress) -> Path:
-    """Tune, calibrate and export a trained checkpoint; return the artifact."""
-    golden = work / "default.golden.npz"
+    """Tune, calibrate and export a trained checkpoint; return the artifact, with the weights alone beside it."""
+    golden, weights = work / "default.golden.npz", work / "default.pt"
     load_golden_samples(golden_path(checkpoint)).sample(GOLDEN).save(golden)
-    plain = export_checkpoint(checkpoint, work / "untuned.onnx", ExportOptions(golden=golden), progress)
+    _save_weights(checkpoint, weights)
+    plain = export_checkpoint(weights, work / "untuned.onnx", ExportOptions(golden=golden), progress)
     predictor = BoundaryPredictor(plain.path, "cpu")
     scored = list(score_once(predictor, find_videos(work / "tuning"), TRUTH, progress=progress))
     tune_decoding(predictor, scored, progress).save(work / "decoding.json")
     options = ExportOptions(golden=golden, decoding=decoding_from_file(work / "decoding.json"))
-    return export_checkpoint(checkpoint, work / "default.onnx", options, progress).path
+    return export_checkpoint(weights, work / "default.onnx", options, progress).path
+
+
+def _save_weights(checkpoint: Path, place: Path) -> None:
+    """Write a checkpoint without its optimizer: a third of the size."""
+    whole = load_checkpoint(checkpoint)
+    model = model_from_checkpoint(whole)
+    save_checkpoint(place, epoch=whole.epoch, model=model, metadata=whole.metadata, metrics=whole.metrics)
 
 
 def install(artifact: Path) -> None:
-    """Put an artifact, its golden samples and its staged graph into the package."""
+    """Put an artifact, its golden samples, its staged graph and its checkpoint into the packages."""
+    shutil.copyfile(artifact.with_suffix(".pt"), DEFAULT_CHECKPOINT)
     shutil.copyfile(artifact, DEFAULT_MODEL)
     shutil.copyfile(golden_path(artifact), golden_path(DEFAULT_MODEL))
     shutil.rmtree(stages_path(DEFAULT_MODEL), ignore_errors=True)

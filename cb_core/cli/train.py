@@ -41,7 +41,9 @@ def _rate(name: str) -> str:
 )
 @click.option("--no-pretrained", is_flag=True, help="Start from random weights, fetch nothing.")
 @click.option(
-    "--start-from", metavar="CHECKPOINT", help="Begin with the model and weights of a .pt file (fine-tune it)."
+    "--start-from",
+    metavar="CHECKPOINT",
+    help="Begin with a .pt file's model and weights, or with `default`, the model in the box.",
 )
 @click.option("--hyperparameters", metavar="JSON|FILE", help="Any hyperparameters; options given by name win.")
 @click.option("--epochs", type=int, help=f"Passes over the training split at most. {_default('epochs')}")

@@ -87,8 +87,8 @@ class Hyperparameters:
     precision: str = "auto"
     """One of `PRECISIONS`; `auto` takes bf16 where the device has arithmetic for it, else fp16 on a GPU, else none."""
     start_from: str | None = None
-    """Checkpoint (`.pt`) whose architecture and weights the run begins with, to tune it to other data; None: new
-    weights."""
+    """Checkpoint (`.pt`, or `default` for the model in the box) whose architecture and weights the run begins with, to
+    tune it to other data; None: new weights."""
     seed: int = 0
     """Decides initial weights, order of pairs, dropout and augmentation."""
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from cb_core.checkpoint import Checkpoint, load_checkpoint
+from cb_core.models import starting_checkpoint
 from cb_core.registry import get_model_info
 from cb_core.tracking.recorder import code_commit, start_experiment
 from cb_core.tracking.sinks import RunDescription, check_sinks
@@ -139,7 +140,7 @@ def _stopped_run(config: RunConfig, warn: Warn) -> Checkpoint | None:
 
 def _origin(config: RunConfig) -> Checkpoint | None:
     place = config.hyperparameters.get("start_from")
-    return None if place is None else load_checkpoint(place)
+    return None if place is None else load_checkpoint(starting_checkpoint(place))
 
 
 def _settings(config: RunConfig, checkpoint: Checkpoint | None, choice: ModelChoice) -> Hyperparameters:

@@ -21,6 +21,7 @@ from cb_core.cli.train import train
 from cb_core.data import get_dataset_db
 from cb_core.registry import create_model
 from cb_core.tracking import Experiment
+from cb_runtime.errors import ModelError
 
 QUICK = ["--architecture", ARCHITECTURE, "--batch-size", "8", "--precision", "no", "--no-augment", "--workers", "0"]
 
@@ -60,6 +61,19 @@ def test_json_is_one_document_on_success_and_on_failure(dataset):
     again = run(dataset, "--json")
     assert again.exit_code == 2
     assert "holds a run already" in json.loads(again.stdout)["error"]["message"]
+
+
+def test_the_model_in_the_box_can_be_tuned_to_ones_own_videos(dataset):
+    options = ["--batch-size", "8", "--precision", "no", "--no-augment", "--workers", "0", "--epochs", "1"]
+    result = CliRunner().invoke(train, [str(dataset), "--name", "own", "--start-from", "default", *options])
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint("runs/own/best.pt").config["architecture_name"] == "aligned_comparison"
+
+
+def test_a_missing_checkpoint_to_start_from_is_named(dataset):
+    result = run(dataset, "--start-from", "nothing.pt")
+    assert result.exit_code == ModelError.exit_code
+    assert "nothing.pt" in result.stderr
 
 
 def test_under_accelerate_launch_only_the_first_process_prints_the_result(dataset, monkeypatch):
