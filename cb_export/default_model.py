@@ -36,6 +36,7 @@ from cb_core.synth.media import PICTURE_SUFFIXES, read_picture
 from cb_core.tracking.curves import save_learning_curves
 from cb_core.training import train
 from cb_core.training.config import RunConfig
+from cb_core.training.record import BEST, LAST
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import InputError
@@ -98,7 +99,8 @@ STAGES = (
 EVERY_NINTH = 9
 """Of the pictures, what stands between the shots of footage."""
 
-TUNING_SEED = 101
+TUNING = {"normal": 101, "restless": 102}
+"""Pace to the seed of the videos that decoding is tuned on: whole frames over textures that training did not see."""
 
 LONGEST_SIDE = 1800
 """Pixels to which pictures are scaled down: more than any frame needs, and a tenth of the time to decode."""
@@ -122,7 +124,8 @@ class Recipe:
     videos: int = 700
     """Videos of each collection."""
     seconds: float = 8.0
-    tuning_videos: int = 24
+    tuning_videos: int = 16
+    """Of each pace."""
     tuning_seconds: float = 20.0
     epochs: tuple[int, ...] = (8, 14)
     """Of each stage."""
@@ -144,9 +147,9 @@ def train_default_model(recipe: Recipe, say: Callable[[str], None], progress: Pr
         say(f"Stage {stage}: training ...")
         checkpoint = _train(recipe, stage, epochs, checkpoint, say, progress)
     assert checkpoint is not None, "there are stages"
-    render_videos(
-        work / "tuning", recipe.tuning_videos, recipe.tuning_seconds, TUNING_SEED, **_common(recipe, progress)
-    )
+    for pace, seed in TUNING.items():
+        folder, common = work / "tuning" / pace, _common(recipe, progress)
+        render_videos(folder, recipe.tuning_videos, recipe.tuning_seconds, seed, pace=pace, **common)
     return finish_default_model(work, checkpoint, progress)
 
 
@@ -154,6 +157,9 @@ def _train(
     recipe: Recipe, stage: int, epochs: int, before: Path | None, say: Callable[[str], None], progress: Progress
 ) -> Path:
     run, database = recipe.work / f"stage{stage}", str(recipe.work / "default.db")
+    last = run / LAST
+    if last.is_file() and load_checkpoint(last).epoch >= epochs:
+        return run / BEST  # the dataset has grown since, so that this run cannot be resumed
     asked = {**HYPERPARAMETERS, "epochs": epochs}
     if before is not None:
         asked |= {**TUNED, "start_from": str(before)}
@@ -163,7 +169,7 @@ def _train(
         architecture_name=ARCHITECTURE,
         hyperparameters=asked,
         output=run,
-        resume=(run / "last.pt").is_file(),
+        resume=last.is_file(),
     )
     result = train(config, progress=progress, on_epoch=lambda epoch: say(f"  {epoch}"), warn=say)
     save_learning_curves(database, config.name, recipe.work / f"learning_curves_{stage}.png")
