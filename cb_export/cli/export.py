@@ -11,7 +11,6 @@ from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
-    from cb_core.evaluation.tuning import decoding_from_file
     from cb_export.pipeline import ExportResult
 
 FILE = click.Path(path_type=Path)
@@ -52,6 +51,7 @@ def export(
     """
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
+    from cb_core.evaluation.tuning import decoding_from_file
     from cb_export.pipeline import ExportOptions, export_checkpoint
 
     options = ExportOptions(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from tiny_pairs import write_run
 from cb_core import registry
 from cb_export.cli.export import export
 from cb_export.targets import onnx as onnx_target
+from cb_runtime.contract import Decoding
 from cb_runtime.session import open_session
 
 
@@ -107,3 +109,12 @@ def test_the_help_names_every_option():
     text = run("--help").stdout
     options = ("checkpoint", "format", "output", "opset", "golden", "batches", "allow-parity-failure", "plugin", "json")
     assert [name for name in options if f"--{name}" not in text] == []
+
+
+def test_the_decoding_that_tuning_found_goes_into_the_artifact(checkpoint, tmp_path):
+    wanted = Decoding(distances=(1, 2), change_penalty=7.0)
+    tuned = tmp_path / "decoding.json"
+    tuned.write_text(json.dumps({"decoding": dataclasses.asdict(wanted)}))
+    done = run("--checkpoint", checkpoint, "--decoding", tuned)
+    assert done.exit_code == 0, done.output
+    assert open_session(checkpoint.with_suffix(".onnx")).metadata.decoding == wanted
