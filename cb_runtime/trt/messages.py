@@ -1,0 +1,53 @@
+"""TensorRT tells why it failed only in its log: keep what it says, and find the reason in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+_MEMORY = ("out of memory", "outofmemory", "out_of_memory", "insufficient memory", "memory allocation", "bad_alloc")
+"""How TensorRT and CUDA say that memory ran out, in lower case."""
+
+_SHOWN = 5
+"""Most errors that are shown of one failure: the first ones tell the cause."""
+
+
+@dataclass
+class Messages:
+    """What one TensorRT builder or runtime logged."""
+
+    errors: list[str] = field(default_factory=list)
+    """Errors, in order."""
+    warnings: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    """Informative and verbose messages."""
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether memory ran out."""
+        return any(word in line.lower() for line in self.errors + self.warnings for word in _MEMORY)
+
+    def __str__(self) -> str:
+        return "\n".join(list(dict.fromkeys(self.errors))[:_SHOWN]) or "TensorRT gave no reason."
+
+
+def logger_for(tensorrt: ModuleType, messages: Messages) -> Any:  # noqa: ANN401  (an ILogger of either module)
+    """Return a logger that writes into `messages` and nowhere else.
+
+    Args:
+        tensorrt: Either flavour's module.
+        messages: Filled as TensorRT works; it may log from several threads.
+    """
+    severity = tensorrt.ILogger.Severity
+    kinds = {severity.INTERNAL_ERROR: messages.errors, severity.ERROR: messages.errors}
+    kinds[severity.WARNING] = messages.warnings
+
+    class Keep(tensorrt.ILogger):  # type: ignore[misc, name-defined]  # a class of the module that was loaded
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+
+        def log(self, level: Any, text: str) -> None:  # noqa: ANN401  (a Severity)
+            kinds.get(level, messages.details).append(text)
+
+    return Keep()
