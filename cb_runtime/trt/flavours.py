@@ -1,7 +1,8 @@
 """TensorRT comes in two flavours with one API: standard TensorRT, and TensorRT for RTX.
 
-Standard TensorRT runs on every NVIDIA GPU it supports and builds only where one is. TensorRT for RTX runs on GeForce RTX
-and RTX workstation GPUs and builds anywhere. An engine belongs to the flavour, and to the exact release, that built it.
+Standard TensorRT runs on every NVIDIA GPU it supports and builds only where one is. TensorRT for RTX runs on GeForce
+RTX and RTX workstation GPUs and builds anywhere. An engine belongs to the flavour, and to the exact release, that built
+it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cb_runtime.contract import ModelMetadata, metadata_from_dict
+from cb_runtime.contract import REPORT_FIELDS, ModelMetadata, metadata_from_dict
 from cb_runtime.errors import ContractError, ModelError
 from cb_runtime.gpus import Gpu
 from cb_runtime.trt.flavours import FLAVOURS, Flavour
@@ -23,9 +23,6 @@ SCHEMA = 1
 """Version of the sidecar."""
 
 BUILD_AGAIN = "Build it again with: cb export --checkpoint best.pt --format trt"
-
-_REPORTS = ("producer_versions", "validation_metrics", "parity", "lora_merge", "dataset_digest", "git_commit")
-"""Fields that the compact metadata inside the plan may lack, or that are known only after it was built."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +146,13 @@ def record_from_dict(values: Mapping[str, Any]) -> EngineRecord:
 
 
 def same_contract(one: ModelMetadata, other: ModelMetadata) -> bool:
-    """Tell whether two contracts ask the same of inference, whatever they report about training and export."""
+    """Tell whether two contracts ask the same of inference.
+
+    What they report of training and export may differ: the compact form inside a plan may lack it, and parity is known
+    only after the plan was built.
+    """
     return _essence(one) == _essence(other)
 
 
 def _essence(metadata: ModelMetadata) -> dict[str, Any]:
-    return {name: value for name, value in metadata.to_dict().items() if name not in _REPORTS}
+    return {name: value for name, value in metadata.to_dict().items() if name not in REPORT_FIELDS}
