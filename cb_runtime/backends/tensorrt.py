@@ -27,6 +27,7 @@ from cb_runtime.trt.lanes import Lane, Lanes
 from cb_runtime.trt.messages import Messages, logger_for
 from cb_runtime.trt.sidecar import (
     BUILD_AGAIN,
+    ENGINE_SUFFIX,
     EngineRecord,
     read_sidecar,
     same_contract,
@@ -34,7 +35,7 @@ from cb_runtime.trt.sidecar import (
     this_platform,
 )
 
-SUFFIXES = (".engine",)
+SUFFIXES = (ENGINE_SUFFIX,)
 """File name endings this backend opens."""
 
 _NO_CPU = "An engine runs on an NVIDIA GPU only. Export an .onnx for the CPU: cb export --checkpoint best.pt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 _MEMORY = ("out of memory", "outofmemory", "out_of_memory", "insufficient memory", "memory allocation", "bad_alloc")
 """How TensorRT and CUDA say that memory ran out, in lower case."""
 
+_CHECK = "catchCudaError"
+"""Marks lines that any failure brings along where there is no GPU: they hide the cause."""
+
 _SHOWN = 5
-"""Most errors that are shown of one failure: the first ones tell the cause."""
+"""Most lines that are shown of one failure: the first ones tell the cause."""
 
 
 @dataclass
@@ -29,7 +33,14 @@ class Messages:
         return any(word in line.lower() for line in self.errors + self.warnings for word in _MEMORY)
 
     def __str__(self) -> str:
-        return "\n".join(list(dict.fromkeys(self.errors))[:_SHOWN]) or "TensorRT gave no reason."
+        return reasons(self.errors) or "TensorRT gave no reason."
+
+
+def reasons(texts: Iterable[str]) -> str:
+    """Return the lines of some errors that tell a cause, each once, as far as they are worth showing."""
+    lines = dict.fromkeys(line.strip() for text in texts for line in text.splitlines() if line.strip())
+    telling = [line for line in lines if _CHECK not in line]
+    return "\n".join((telling or list(lines))[:_SHOWN])
 
 
 def logger_for(tensorrt: ModuleType, messages: Messages) -> Any:  # noqa: ANN401  (an ILogger of either module)

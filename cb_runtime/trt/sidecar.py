@@ -19,6 +19,9 @@ from cb_runtime.errors import ContractError, ModelError
 from cb_runtime.gpus import Gpu
 from cb_runtime.trt.flavours import FLAVOURS, Flavour
 
+ENGINE_SUFFIX = ".engine"
+"""Ending of engine files."""
+
 SCHEMA = 1
 """Version of the sidecar."""
 
