@@ -162,7 +162,7 @@ class Lanes:
         try:
             for _ in range(count):
                 lanes.append(self._taken(batch) or self._new())
-            yield lanes
+            yield list(lanes)
         except BaseException:
             self._close(lanes)
             raise
