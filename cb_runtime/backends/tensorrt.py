@@ -22,7 +22,7 @@ from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import EXTRA_OF_MODULE, CbError, ContractError, ModelError, UsageError
 from cb_runtime.gpus import Gpu, list_gpus
 from cb_runtime.trt.cuda import Cuda, cuda_runtime
-from cb_runtime.trt.flavours import FLAVOURS, flavour_version, load_flavour
+from cb_runtime.trt.flavours import FLAVOURS, Flavour, flavour_version, load_flavour
 from cb_runtime.trt.lanes import Lane, Lanes
 from cb_runtime.trt.messages import Messages, logger_for
 from cb_runtime.trt.sidecar import (
@@ -47,10 +47,10 @@ def available() -> Availability:
     if not installed:
         fix = "with an NVIDIA GPU: pip install 'cb-toolkit[trt]', or [rtx] for GeForce RTX and RTX workstation GPUs"
         return Availability(False, "neither tensorrt nor tensorrt-rtx is installed", fix)
-    try:
-        found = ", ".join(f"{flavour.title} {flavour_version(flavour)}" for flavour in installed)
-    except CbError as error:
-        return Availability(False, str(error), "reinstall it, or uninstall it and use the other flavour")
+    releases, problems = _releases(installed)
+    if not releases:
+        return Availability(False, "; ".join(problems), "install it again, or the other flavour")
+    found = "; ".join([", ".join(releases), *problems])
     if not _has_cuda_python():
         return Availability(False, f"{found}, but cuda-python is not installed", "pip install 'cuda-python>=12.6'")
     gpus = list_gpus()
@@ -58,6 +58,17 @@ def available() -> Availability:
         fix = "run engines where an NVIDIA GPU and its driver are; TensorRT for RTX builds them anywhere"
         return Availability(False, f"{found}, but no NVIDIA GPU that a driver shows", fix)
     return Availability(True, f"{found}, on {', '.join(map(str, gpus))}")
+
+
+def _releases(installed: Sequence[Flavour]) -> tuple[list[str], list[str]]:
+    """Return the flavours that can be imported, with their release, and why others cannot."""
+    releases, problems = [], []
+    for flavour in installed:
+        try:
+            releases.append(f"{flavour.title} {flavour_version(flavour)}")
+        except CbError as error:
+            problems.append(str(error).rstrip("."))
+    return releases, problems
 
 
 def _has_cuda_python() -> bool:

@@ -9,6 +9,7 @@ for a shape in the background: https://docs.nvidia.com/deeplearning/tensorrt-rtx
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -111,7 +112,9 @@ class Lane:
 
     def _failure(self, what: str) -> ModelError:
         memory = " Memory ran out: try a smaller --batch." if self._messages.is_out_of_memory else ""
-        return ModelError(f"TensorRT cannot {what} on cuda:{self._cuda.index}: {self._messages}{memory}")
+        error = ModelError(f"TensorRT cannot {what} on cuda:{self._cuda.index}: {self._messages}{memory}")
+        self._messages.clear()
+        return error
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
@@ -149,6 +152,8 @@ class Lanes:
         self._lock = threading.Lock()
         self.made = 0
         """How many there are."""
+        # Python frees neither GPU memory nor page-locked memory by itself.
+        weakref.finalize(self, _close_all, self._free, cuda)
 
     @property
     def cuda_graphs(self) -> str:
@@ -205,5 +210,11 @@ class Lanes:
     def close(self) -> None:
         """Give back the memory of all lanes that are not lent."""
         with self._lock:
-            lanes, self._free = self._free, []
-        self._close(lanes)
+            self.made -= len(self._free)
+            _close_all(self._free, self._cuda)
+
+
+def _close_all(lanes: list[Lane], cuda: Cuda) -> None:
+    cuda.api.cudaSetDevice(cuda.index)
+    while lanes:
+        lanes.pop().close()

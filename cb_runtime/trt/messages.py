@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -17,20 +18,33 @@ _SHOWN = 5
 """Most lines that are shown of one failure: the first ones tell the cause."""
 
 
+_KEPT = 1000
+"""Most messages of one gravity that are kept, the latest: a service runs for months."""
+
+
+def _recent() -> deque[str]:
+    return deque(maxlen=_KEPT)
+
+
 @dataclass
 class Messages:
     """What one TensorRT builder or runtime logged."""
 
-    errors: list[str] = field(default_factory=list)
+    errors: deque[str] = field(default_factory=_recent)
     """Errors, in order."""
-    warnings: list[str] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
+    warnings: deque[str] = field(default_factory=_recent)
+    details: deque[str] = field(default_factory=_recent)
     """Informative and verbose messages."""
 
     @property
     def is_out_of_memory(self) -> bool:
         """Whether memory ran out."""
         return any(word in line.lower() for line in self.errors + self.warnings for word in _MEMORY)
+
+    def clear(self) -> None:
+        """Forget what was said: it was told, and must not explain the next failure."""
+        for kept in (self.errors, self.warnings, self.details):
+            kept.clear()
 
     def __str__(self) -> str:
         return reasons(self.errors) or "TensorRT gave no reason."

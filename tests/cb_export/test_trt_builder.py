@@ -283,5 +283,5 @@ def test_what_tensorrt_logs_is_kept_by_its_gravity():
     logger = logger_for(trt, messages)
     for level in trt.ILogger.Severity.__members__.values():
         logger.log(level, level.name)
-    assert (messages.errors, messages.warnings) == (["INTERNAL_ERROR", "ERROR"], ["WARNING"])
-    assert messages.details == ["INFO", "VERBOSE"]
+    assert (list(messages.errors), list(messages.warnings)) == (["INTERNAL_ERROR", "ERROR"], ["WARNING"])
+    assert list(messages.details) == ["INFO", "VERBOSE"]

@@ -1,6 +1,7 @@
 """TensorRT engines: what is refused before it is opened, and how an opened one runs. What needs a GPU is marked."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import sys
@@ -282,6 +283,24 @@ class TestRunning:
         assert not self.machine.cuda.blocks
 
 
+def test_an_executor_that_is_forgotten_gives_its_memory_back(engine_file, machine):
+    before = machine.cuda.memory
+    executor = opened(engine_file)
+    check(executor, 20)
+    del executor
+    gc.collect()
+    assert machine.cuda.memory == before
+
+
+def test_one_failure_does_not_explain_the_next(engine_file, machine):
+    executor = opened(engine_file)
+    for told in ("out of memory", "misaligned address"):
+        machine.engine.fails = told
+        with pytest.raises(ModelError, match=told) as caught:
+            executor.run(feeds(1))
+    assert "memory" not in str(caught.value)
+
+
 def test_fewer_pairs_than_the_smallest_batch_are_filled_up(engine_file, monkeypatch):
     profile = BatchProfile(4, 4, 8)
     save(engine_file, profile=profile)
@@ -359,6 +378,20 @@ class TestAvailability:
         assert not found.ok
         assert "wrong ELF class" in found.detail
         assert found.fix
+
+    def test_a_broken_package_beside_a_good_one_is_told_and_does_no_harm(self, monkeypatch):
+        self.installed(monkeypatch, "tensorrt", "tensorrt_rtx")
+
+        def half(name):
+            if name == "tensorrt":
+                raise OSError("wrong ELF class")
+            return fake_tensorrt(None, version="1.2")
+
+        monkeypatch.setattr(flavours.importlib, "import_module", half)
+        monkeypatch.setattr(backend, "list_gpus", lambda: (ADA,))
+        found = backend.available()
+        assert found.ok
+        assert found.detail.startswith("TensorRT for RTX 1.2; tensorrt is installed but cannot be imported: wrong ELF")
 
     def test_without_cuda_python_it_is_named(self, monkeypatch):
         self.installed(monkeypatch, "tensorrt_rtx")
