@@ -93,7 +93,7 @@ class Buffer:
             cuda.api.cudaFreeHost(self._host)
             raise
         raw = (ctypes.c_uint8 * size).from_address(int(self._host))
-        self.rows: NDArray[Any] = np.frombuffer(raw, dtype).reshape(shape)
+        self.rows: NDArray[Any] = np.frombuffer(memoryview(raw), dtype).reshape(shape)
         """The host's side, `(capacity, ...)`."""
 
     def upload(self, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)

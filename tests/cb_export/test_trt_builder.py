@@ -189,15 +189,17 @@ def test_a_phase_nobody_began_changes_nothing():
 def fails(monkeypatch, message):
     """Let the builder fail as on a machine whose memory, or patience, is short."""
 
-    class Builder(trt.Builder):
-        def __init__(self, logger):
-            trt.Builder.__init__(self, logger)
-            self.told = logger
+    make = builder._builder
 
-        def build_serialized_network(self, network, config):
-            self.told.log(trt.ILogger.Severity.ERROR, message)
+    def failing(tensorrt, messages):
+        def build(network, config):
+            logger_for(tensorrt, messages).log(tensorrt.ILogger.Severity.ERROR, message)
 
-    monkeypatch.setattr(trt, "Builder", Builder)
+        real = make(tensorrt, messages)
+        parts = ("create_network", "create_builder_config", "create_optimization_profile")
+        return types.SimpleNamespace(**{name: getattr(real, name) for name in parts}, build_serialized_network=build)
+
+    monkeypatch.setattr(builder, "_builder", failing)
 
 
 @pytest.mark.parametrize("message", ["Cuda Runtime (out of memory)", "Skipping tactic: insufficient memory"])
