@@ -121,8 +121,8 @@ class TestWithoutAGpu:
         assert [sha256_of_file(file) for file in sorted(checkpoint.parent.iterdir())] == before
 
     def test_aligned_comparison_the_architecture_in_the_box_is_built(self, tmp_path):
-        model = create_model("aligned_comparison", pretrained=False).eval()
-        metadata = ModelMetadata("aligned_comparison", model_config={"pretrained": False})
+        model = create_model("aligned_comparison").eval()
+        metadata = ModelMetadata("aligned_comparison")
         save_checkpoint(tmp_path / "best.pt", epoch=1, model=model, metadata=metadata)
         golden_of(model, count=5).save(golden_path(tmp_path / "best.pt"))
         done = run(
