@@ -1,4 +1,4 @@
-"""Put the reports of several seeds side by side: `python benchmarks/independent/spread.py REPORT.json... --output FILE`.
+"""Put reports of several seeds side by side: `python benchmarks/independent/spread.py REPORT.json... --output FILE`.
 
 Each report is what `cb evaluate --videos SET --json` prints. For every measure of the whole set and of each slice the
 file gives the value of each seed, and the smallest, mean and largest of them; the table shows the main ones.
