@@ -21,20 +21,28 @@ if TYPE_CHECKING:
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
 def inspect(report: Report, artifact: Path | None, plugins: tuple[str, ...]) -> None:
-    """Print the contract of ARTIFACT (.onnx or .pt; the model in the box when left out).
+    """Print the contract of ARTIFACT (.onnx, .cbx or .pt; the model in the box when left out).
 
     Inputs, preprocessing, origin, parity.
     """
     from cb_runtime.files import sha256_of_file
     from cb_runtime.golden import golden_path
     from cb_runtime.models import default_model_path
+    from cb_runtime.package import SUFFIX, open_package
     from cb_runtime.session import open_session
 
     artifact = artifact or default_model_path()
-    metadata = open_session(artifact, device="cpu", plugins=plugins).metadata
-    golden = golden_path(artifact)
-    file = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}
+    packed = open_package(artifact) if artifact.suffix.lower() == SUFFIX else None
+    if packed is None:
+        metadata = open_session(artifact, device="cpu", plugins=plugins).metadata
+    else:
+        metadata = packed.manifest.contract
+    golden = golden_path(artifact) if packed is None else artifact
+    file: dict[str, Any] = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}
     file["golden_samples"] = str(golden) if golden.is_file() else None
+    if packed is not None:
+        file["artifacts"] = ", ".join(one.file for one in packed.manifest.artifacts)
+        file |= {"signed": packed.signed, "members": len(packed.manifest.members), "licence": packed.manifest.licence}
     report.result({"file": file, "metadata": metadata.to_dict()})
     report.print(_table(file, metadata))
 
