@@ -124,10 +124,10 @@ class Recipe:
     videos: int = 700
     """Videos of each collection."""
     seconds: float = 8.0
-    tuning_videos: int = 16
+    tuning_videos: int = 10
     """Of each pace."""
-    tuning_seconds: float = 20.0
-    epochs: tuple[int, ...] = (8, 14)
+    tuning_seconds: float = 16.0
+    epochs: tuple[int, ...] = (8, 12)
     """Of each stage."""
 
 

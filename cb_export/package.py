@@ -16,6 +16,7 @@ from cb_runtime.files import atomic_path, check_writable, sha256_of_file
 from cb_runtime.package import SUFFIX, Artifact, Manifest, Member, write_archive
 from cb_runtime.package.manifest import CARD, GOLDEN, MANIFEST, PARITY
 from cb_runtime.stages import stages_path
+from cb_runtime.trt.sidecar import ENGINE_SUFFIX, read_sidecar, sidecar_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,8 @@ def export_package(
             "--allow-parity-failure and --package exclude each other: a package checks its own answers, and one that "
             "fails would never open. Publish the artifact with --output."
         )
+    if options.unverified:
+        raise UsageError("--unverified and --package exclude each other: what is in a package has passed the gate.")
     check_writable(package.parent)
     with TemporaryDirectory(prefix=f".{package.stem}-", dir=package.parent) as folder:
         artifact = Path(folder) / f"model{load_target(options.format).SUFFIX}"
@@ -59,7 +62,8 @@ def write_package(
     """
     if not (metadata.parity or {}).get("ok"):
         raise ParityError(f"{artifact.name} has not passed the parity gate. Export it again to put it into a package.")
-    entry = Artifact(f"{artifact.suffix[1:]}-{metadata.precision}/{artifact.name}", metadata.precision)
+    folder = f"{artifact.suffix[1:]}-{metadata.precision}"
+    entry = Artifact(f"{folder}/{artifact.name}", metadata.precision, _only_gpu(artifact))
     contents = _contents(entry, artifact, golden, metadata, licence)
     manifest = Manifest(
         contract=metadata,
@@ -84,8 +88,18 @@ def _contents(
         GOLDEN: golden,
         entry.file: artifact,
         **staged,
+        **({f"{entry.file}.json": sidecar} if (sidecar := sidecar_path(artifact)).is_file() else {}),
         f"{entry.folder}/{PARITY}": json.dumps(metadata.parity, indent=1).encode(),
     }
+
+
+def _only_gpu(artifact: Path) -> str | None:
+    """Return the compute capability an engine is tied to; None for what runs on several, or is no engine."""
+    if artifact.suffix != ENGINE_SUFFIX:
+        return None
+    record = read_sidecar(artifact)
+    only = record.compute_capabilities
+    return only[0] if record.hardware_compat == "none" and len(only) == 1 else None
 
 
 def _member(source: Path | bytes) -> Member:

@@ -75,6 +75,21 @@ def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def atomic_companion(path: str | Path, temporary: Path) -> Iterator[Path]:
+    """Let the block write `temporary` beside `path`; when it ends without an error, that takes the name `path`.
+
+    For a file that stands beside another, whose temporary name is its own's beginning. After an error nothing is left
+    behind and an older file stays as it was. Raises FileNotFoundError when the block wrote nothing.
+    """
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _replace_folder(final: Path, temporary: Path) -> None:
     for member in temporary.iterdir():
         _flush(member)
@@ -99,9 +114,9 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _remove_stale(final: Path) -> None:
-    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), or SQLite's journal of one.
+    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), its sidecar, or SQLite's journal.
     stem, suffix = re.escape(final.stem), re.escape(final.suffix)
-    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal)?")
+    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal|\.json)?")
     latest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm
         for path in final.parent.iterdir():

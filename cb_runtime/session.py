@@ -83,7 +83,7 @@ def open_session(
     """Open a model file with the backend for its kind.
 
     Args:
-        path: An artifact (`.onnx`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is installed.
+        path: An artifact (`.onnx`, `.engine`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is installed.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Only `auto` chooses, and `describe()["reason"]` says why.
         threads: CPU threads for arithmetic; None lets the engine choose.
         plugins: Python files that register architectures, for checkpoints of architectures that cb does not bring.

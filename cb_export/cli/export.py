@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cb_export.cli._engine import check_engine_options, engine_options, engine_options_from, print_engine
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
 
@@ -18,7 +19,7 @@ FILE = click.Path(path_type=Path)
 
 @reporting("export")
 @click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt.")
-@click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx.")
+@click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx or trt.")
 @click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
 @click.option(
     "--package",
@@ -37,6 +38,7 @@ FILE = click.Path(path_type=Path)
     help="Write the graph in stages too, with which each frame is encoded once.  [default: where possible]",
 )
 @click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
+@engine_options
 def export(
     *,
     checkpoint: Path,
@@ -52,10 +54,13 @@ def export(
     staged: bool | None,
     plugins: tuple[Path, ...],
     report: Report,
+    **engine: Any,  # noqa: ANN401  (the options of TensorRT)
 ) -> None:
     """Export a checkpoint: merge LoRA, trace, build, compare with PyTorch, publish.
 
     The artifact appears only if it agrees with the checkpoint on its golden samples (exit code 7 otherwise).
+
+    With --format trt it is a TensorRT engine, with a sidecar beside it that has to be copied along.
     """
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
@@ -67,6 +72,7 @@ def export(
         raise UsageError("Give either --output or --package: a package holds the artifact.")
     if licence is not None and package is None:
         raise UsageError("--licence stands in the model card of a package: give --package too.")
+    unverified = check_engine_options(format_name, engine)
     options = ExportOptions(
         format=format_name,
         opset=opset,
@@ -76,13 +82,17 @@ def export(
         staged=staged,
         plugins=tuple(map(str, plugins)),
         decoding=decoding_from_file(decoding) if decoding else None,
+        engine=engine_options_from(engine),
+        unverified=unverified,
     )
     with report.progress() as progress:
         if package is not None:
             _print_package(report, package, export_package(checkpoint, package, options, progress, licence))
             return
         result = export_checkpoint(checkpoint, output, options, progress)
-    if not result.report:
+    if result.metadata.parity and result.metadata.parity["ok"] is None:
+        report.warn(f"{result.path} was {result.report}\nRun it where it will be used: cb verify {result.path}")
+    elif not result.report:
         report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
     if result.staged is not None and not result.staged:
         report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
@@ -110,13 +120,15 @@ def _print(report: Report, result: ExportResult) -> None:
 
     metadata = result.metadata
     report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
+    print_engine(report, result.path)
     if metadata.lora_merge:
         report.print(
             "LoRA: {layers} layers merged, logits changed by {max_abs_logit_difference:.1e}".format_map(
                 metadata.lora_merge
             )
         )
-    report.print(str(result.report))
+    if result.report:
+        report.print(str(result.report))
     if result.staged is not None:
         report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")

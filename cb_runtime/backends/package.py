@@ -25,9 +25,9 @@ from cb_runtime.backends import (
 )
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ContractError, MissingPackageError, ModelError, StorageError
+from cb_runtime.gpus import list_gpus
 from cb_runtime.package import SUFFIX, Package, open_package
 from cb_runtime.package.choice import Attempt, attempts
-from cb_runtime.package.machine import compute_capabilities
 from cb_runtime.package.self_check import check_answers
 from cb_runtime.parity import Runs
 from cb_runtime.stages import Stages
@@ -61,8 +61,9 @@ def open_artifact(path: Path, options: OpenOptions) -> PackageExecutor:
         MissingPackageError: No engine for any of its artifacts is installed, or none to check signatures.
     """
     package = open_package(path, options.public_key)
+    gpus = [gpu.compute_capability for gpu in list_gpus()]
     failures: list[ModelError | MissingPackageError] = []
-    for attempt in attempts(package.manifest, options.device, compute_capabilities(), reuse=options.reuse):
+    for attempt in attempts(package.manifest, options.device, gpus, reuse=options.reuse):
         try:
             return _opened(package, attempt, options, [str(failure) for failure in failures])
         except ContractError:

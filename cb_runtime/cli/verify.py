@@ -24,7 +24,7 @@ from cb_runtime.errors import ParityError, UsageError
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
 def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
-    """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
+    """Run golden samples through ARTIFACT (.onnx, .engine, .pt) on this machine and compare with PyTorch's own answers.
 
     Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run
     as well.

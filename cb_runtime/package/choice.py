@@ -8,9 +8,7 @@ from pathlib import PurePosixPath
 
 from cb_runtime.backends import Device, device_from_text
 from cb_runtime.package.manifest import Artifact, Manifest
-
-GPU_ONLY = (".engine", ".plan")
-"""Endings of artifacts that need a GPU."""
+from cb_runtime.trt.sidecar import ENGINE_SUFFIX
 
 FASTEST = {
     "cpu": ("int8", "fp32", "tf32", "fp16", "bf16"),
@@ -74,7 +72,7 @@ def _on_cpu(manifest: Manifest, *, reuse: bool) -> list[Attempt]:
 
 
 def _needs_gpu(artifact: Artifact) -> bool:
-    return PurePosixPath(artifact.file).suffix in GPU_ONLY
+    return PurePosixPath(artifact.file).suffix == ENGINE_SUFFIX
 
 
 def _why(manifest: Manifest, artifact: Artifact, ranked: Sequence[Artifact], place: str) -> str:

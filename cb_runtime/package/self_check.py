@@ -32,8 +32,8 @@ def check_answers(name: str, graphs: Mapping[str, Runs], golden: GoldenSamples) 
         for problem in _problems(report):
             raise ParityError(
                 f"{name} does not answer here as PyTorch did: {problem} ({title}, {len(few)} golden samples). Its "
-                "bytes are right, so this machine's engine computes them wrongly: update it or choose another --device. "
-                "`cb doctor` shows what is installed."
+                "bytes are right, so this machine's engine computes them wrongly: update it or choose another "
+                "--device. `cb doctor` shows what is installed."
             )
     return len(few)
 

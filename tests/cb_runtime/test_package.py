@@ -114,7 +114,7 @@ def test_a_changed_byte_is_refused_wherever_it_is(whole, packed):
 @pytest.mark.parametrize("keep", [0, 10, 0.5, -1])
 def test_a_package_that_was_cut_is_refused_with_what_to_do(whole, packed, keep):
     packed.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
-    with pytest.raises(ModelError, match="refused.*Copy it again from where it was written"):
+    with pytest.raises(ModelError, match=r"refused.*Copy it again from where it was written"):
         open_package(packed)
 
 
