@@ -29,6 +29,7 @@ EXTRA_OF_MODULE = {
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
     "psycopg": "postgres",
+    "cryptography": "sign",
     "tensorrt": "trt",
     "tensorrt_rtx": "rtx",
     "cuda": "rtx",

@@ -43,13 +43,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     try:
         yield temporary
         _flush(temporary)
         temporary.replace(final)
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,7 +67,7 @@ def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
         _remove_stale(final)
         temporary.mkdir()
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     try:
         yield temporary
         _replace_folder(final, temporary)
@@ -110,7 +110,7 @@ def check_writable(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise _write_error(place, error) from error
+        raise write_error(place, error) from error
 
 
 def _remove_stale(final: Path) -> None:
@@ -135,7 +135,8 @@ def _umask() -> int:
     return current
 
 
-def _write_error(path: Path, error: OSError) -> OSError | StorageError:
+def write_error(path: Path, error: OSError) -> OSError | StorageError:
+    """Return what to raise when `path` could not be written: the user's to mend, or the error as it was."""
     # What is written into a temporary file of ours is told by the name it was meant to get.
     path = path.with_name(re.sub(rf"^\.(.+){re.escape(_MARK)}[a-z0-9_]{{8}}", r"\1", path.name))
     if error.errno in _FULL:

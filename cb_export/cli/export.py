@@ -21,6 +21,12 @@ FILE = click.Path(path_type=Path)
 @click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt.")
 @click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx or trt.")
 @click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
+@click.option(
+    "--package",
+    type=FILE,
+    help="Write a package, e.g. best.cbx, in place of the artifact: model, proof and model card.",
+)
+@click.option("--licence", help="With --package: under which licence the model may be used, for its model card.")
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
@@ -38,6 +44,8 @@ def export(
     checkpoint: Path,
     format_name: str,
     output: Path | None,
+    package: Path | None,
+    licence: str | None,
     opset: int,
     golden: Path | None,
     batches: str | None,
@@ -57,8 +65,13 @@ def export(
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
     from cb_core.evaluation.tuning import decoding_from_file
+    from cb_export.package import export_package
     from cb_export.pipeline import ExportOptions, export_checkpoint
 
+    if package is not None and output is not None:
+        raise UsageError("Give either --output or --package: a package holds the artifact.")
+    if licence is not None and package is None:
+        raise UsageError("--licence stands in the model card of a package: give --package too.")
     unverified = check_engine_options(format_name, engine)
     options = ExportOptions(
         format=format_name,
@@ -73,6 +86,9 @@ def export(
         unverified=unverified,
     )
     with report.progress() as progress:
+        if package is not None:
+            _print_package(report, package, export_package(checkpoint, package, options, progress, licence))
+            return
         result = export_checkpoint(checkpoint, output, options, progress)
     if result.metadata.parity and result.metadata.parity["ok"] is None:
         report.warn(f"{result.path} was {result.report}\nRun it where it will be used: cb verify {result.path}")
@@ -88,6 +104,15 @@ def _batches(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"--batches takes whole numbers separated by commas, e.g. 1,2,8, got {text!r}.") from error
+
+
+def _print_package(report: Report, package: Path, result: ExportResult) -> None:
+    size = package.stat().st_size
+    report.print(f"{package}: {result.metadata.architecture_name}, {size / 2**20:.1f} MiB")
+    report.print(str(result.report))
+    report.print("It runs where cb_runtime is: cb infer VIDEO --checkpoint " + str(package))
+    plain = result.to_dict()
+    report.result({"package": str(package), "size": size, "parity": plain["parity"], "metadata": plain["metadata"]})
 
 
 def _print(report: Report, result: ExportResult) -> None:
