@@ -236,11 +236,9 @@ def test_batch_sizes_that_tensorrt_does_not_take_are_named(tmp_path, monkeypatch
         builder._set_profile(made, config, types.SimpleNamespace(num_inputs=0), EngineOptions(profile=PROFILE))
 
 
-def test_an_engine_that_cannot_be_opened_where_it_was_built_is_an_error(engines):
-    if list_gpus():
-        pytest.skip("here it can be opened")
+def test_an_engine_that_cannot_be_opened_where_it_was_built_is_an_error():
     with pytest.raises(ModelError, match="just built cannot be opened"):
-        builder._inspected(engines["fp32"][0].read_bytes(), trt)
+        builder._inspected(b"no plan at all", trt)
 
 
 def test_a_listing_without_layers_proves_nothing_and_says_so(tmp_path, monkeypatch):
