@@ -133,7 +133,7 @@ class Recipe:
     videos: int = 700
     """Videos of each collection of the first stage; those of the others have a share of it."""
     seconds: float = 8.0
-    tuning_videos: int = 10
+    tuning_videos: int = 20
     """Of each pace."""
     tuning_seconds: float = 16.0
     epochs: tuple[int, ...] = (8, 12, 15)
