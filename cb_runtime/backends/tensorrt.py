@@ -1,7 +1,8 @@
 """The backend for `.engine` files: TensorRT and TensorRT for RTX, on NVIDIA GPUs, without PyTorch.
 
 A plan is executable code, so it is opened only when its SHA-256 is the one in its sidecar, never with host code, and
-only by the release and on a GPU that it was built for: everything else is an error that says what to do.
+only by the release and on a GPU that it was built for: everything else is an error that says what to do. An engine
+that was built for later releases too brings host code, and only such a one may run it.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
     gpu, reason = choose_gpu(record, device, list_gpus(), path)
     cuda, messages = Cuda(api, gpu.index), Messages()
     cuda.use()
-    engine = _engine_from_plan(plan, tensorrt, messages, path)
+    engine = _engine_from_plan(plan, tensorrt, messages, path, host_code=record.version_compatible)
     _check_engine(engine, tensorrt, record, path)
     specs = (record.metadata.inputs, record.metadata.outputs[0])
     lanes = Lanes(engine, tensorrt, cuda, specs, messages)
@@ -125,15 +126,16 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
 
 
 def _release_of(record: EngineRecord, path: Path) -> ModuleType:
-    """Return the module that built an engine. Raises CbError when another release, or none, is installed."""
+    """Return the module that runs an engine. Raises CbError when no release that does is installed."""
     if record.platform != this_platform():
         raise ModelError(f"{path} was built on {record.platform}; this machine is {this_platform()}. {BUILD_AGAIN}")
     tensorrt = load_flavour(record.family)
-    if str(tensorrt.__version__) != record.tensorrt_version:
+    if not record.runs_on_release(str(tensorrt.__version__)):
+        which, sign = ("that release or a later one", ">=") if record.version_compatible else ("that release", "==")
         raise ModelError(
             f"{path} was built by {record.built_by}; this machine has {record.family.title} {tensorrt.__version__}, "
-            f"and engines run only on the release that built them. {_again(record)} Or install that release: "
-            f"pip install '{record.family.module.replace('_', '-')}=={record.tensorrt_version}'"
+            f"and the engine runs only on {which}. {_again(record)} Or install it: "
+            f"pip install '{record.family.module.replace('_', '-')}{sign}{record.tensorrt_version}'"
         )
     return tensorrt
 
@@ -168,10 +170,9 @@ def _remedy(record: EngineRecord) -> str:
     return f"{_again(record)}, here, or for more GPUs with {other}"
 
 
-def _engine_from_plan(plan: bytes, tensorrt: ModuleType, messages: Messages, path: Path) -> Any:  # noqa: ANN401
-    """Return an ICudaEngine."""
+def _engine_from_plan(plan: bytes, tensorrt: ModuleType, messages: Messages, path: Path, *, host_code: bool) -> Any:  # noqa: ANN401  (an ICudaEngine)
     runtime = tensorrt.Runtime(logger_for(tensorrt, messages))
-    runtime.engine_host_code_allowed = False
+    runtime.engine_host_code_allowed = host_code
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         memory = "The GPU's memory is full: free some. " if messages.is_out_of_memory else ""

@@ -115,6 +115,32 @@ def test_workspace_and_tf32_reach_the_builder(tmp_path, monkeypatch):
     assert record.build["workspace_mib"] == 64
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_engine_for_later_releases_is_asked_of_the_builder(monkeypatch, wanted):
+    monkeypatch.setattr(builder, "_set_profile", lambda *given: None)
+    made = trt.Builder(logger_for(trt, Messages()))
+    options = EngineOptions(profile=PROFILE, version_compatible=wanted)
+    config = builder._config(made, made.create_network(1), trt, choose(EngineOptions(flavour="rtx")), options)
+    assert config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE) is wanted
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_only_an_engine_for_later_releases_may_run_its_own_code_when_it_is_inspected(monkeypatch, wanted):
+    seen = []
+
+    class Runtime:
+        def __init__(self, logger):
+            pass
+
+        def deserialize_cuda_engine(self, plan):
+            seen.append(self.engine_host_code_allowed)
+
+    monkeypatch.setattr(trt, "Runtime", Runtime)
+    with pytest.raises(ModelError, match="just built cannot be opened"):
+        builder._inspected(b"plan", trt, host_code=wanted)
+    assert seen == [wanted]
+
+
 def test_a_graph_that_tensorrt_refuses_is_named_in_its_own_words(tmp_path):
     graph = tiny_graph(tmp_path / "source.onnx", first="Transpose")
     with pytest.raises(ModelError, match=r"(?s)refuses this graph:.*Transpose: .*UInt8") as caught:
