@@ -147,6 +147,11 @@ class PackageExecutor:
         return self.inner.metadata
 
     @property
+    def takes_device_arrays(self) -> bool:
+        """Whether the artifact takes arrays in a GPU's memory."""
+        return bool(getattr(self.inner, "takes_device_arrays", False))
+
+    @property
     def stages(self) -> Stages | None:
         """The artifact in two steps, where it has them and reuse was asked for."""
         stages: Stages | None = getattr(self.inner, "stages", None)

@@ -14,17 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cb_runtime.backends import Availability, Device, Feeds, Logits, OpenOptions, device_from_text
+from cb_runtime.arrays import DeviceArray
+from cb_runtime.backends import Availability, Device, Logits, OpenOptions, device_from_text
 from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import EXTRA_OF_MODULE, CbError, ContractError, ModelError, UsageError
 from cb_runtime.gpus import Gpu, list_gpus
 from cb_runtime.trt.cuda import Cuda, cuda_runtime
 from cb_runtime.trt.flavours import FLAVOURS, Flavour, flavour_version, load_flavour
-from cb_runtime.trt.lanes import Lane, Lanes
+from cb_runtime.trt.lanes import EngineFeeds, Lane, Lanes
 from cb_runtime.trt.messages import Messages, logger_for
 from cb_runtime.trt.sidecar import (
     BUILD_AGAIN,
@@ -216,13 +217,16 @@ class EngineExecutor:
     """Why this GPU."""
     cuda: Cuda
     lanes: Lanes
+    takes_device_arrays: ClassVar[bool] = True
 
-    def run(self, feeds: Feeds) -> Logits:
+    def run(self, feeds: EngineFeeds) -> Logits:
         """Return float32 logits `(batch, 5)`, for any batch size.
 
         More pairs than the engine's largest batch run in several, whose copies and arithmetic overlap; fewer than its
-        smallest are filled up. Raises ModelError when CUDA or TensorRT fails, e.g. out of memory.
+        smallest are filled up. Arrays in the GPU's memory are read there. Raises ContractError for those of another
+        GPU, ModelError when CUDA or TensorRT fails, e.g. out of memory.
         """
+        self._check_place(feeds)
         self.cuda.use()
         batch = len(next(iter(feeds.values())))
         largest, smallest = self.record.profile.maximum, self.record.profile.minimum
@@ -241,6 +245,14 @@ class EngineExecutor:
             while busy:
                 answers.append(_collect(busy, free))
         return np.concatenate(answers)
+
+    def _check_place(self, feeds: EngineFeeds) -> None:
+        for name, values in feeds.items():
+            if isinstance(values, DeviceArray) and values.device != self.gpu.index:
+                raise ContractError(
+                    f"Input '{name}' lies on cuda:{values.device}, and the engine runs on cuda:{self.gpu.index}. Copy "
+                    f"it there, or open the engine with device='cuda:{values.device}'."
+                )
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, GPU, flavour, version, profile and who captures CUDA graphs."""

@@ -88,6 +88,20 @@ class TestEveryPrecision:
         assert record.metadata == session.metadata
 
 
+@pytest.mark.gpu
+def test_tensors_in_the_gpus_memory_are_answered_as_those_in_main_memory(engines):
+    torch = pytest.importorskip("torch")
+    if not (choose(EngineOptions(flavour="rtx")).runs_here().ok and torch.cuda.is_available()):
+        pytest.skip("TensorRT for RTX or PyTorch does not run on this GPU")
+    session = open_session(engines["fp32"][0])
+    for count in (1, 4, 4, 4, 21):
+        inputs = random_inputs(count, seed=count)
+        expected = session.run(inputs)
+        # The work that fills them may still be running when the engine is asked.
+        there = {name: torch.from_numpy(values).to("cuda", non_blocking=True) + 0 for name, values in inputs.items()}
+        np.testing.assert_allclose(session.run(there), expected, atol=1e-5)
+
+
 def test_an_engine_may_be_built_for_named_gpus(tmp_path):
     path, record = built(tmp_path, compute_capabilities=("8.6", "12.0"))
     assert record.compute_capabilities == ("8.6", "12.0")

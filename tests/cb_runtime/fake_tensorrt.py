@@ -24,6 +24,7 @@ class CudaError(enum.Enum):
 class CopyKind(enum.Enum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
 
 
 class FakeCuda:
