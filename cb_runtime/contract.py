@@ -302,10 +302,7 @@ def metadata_from_dict(values: object) -> ModelMetadata:
 
 def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     if "preprocessing" in fields:
-        values = dict(fields["preprocessing"])
-        fields["preprocessing"] = Preprocessing(
-            **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
-        )
+        fields["preprocessing"] = preprocessing_from_dict(fields["preprocessing"])
     if "decoding" in fields:
         fields["decoding"] = decoding_from_dict(fields["decoding"])
     for name in ("inputs", "outputs"):
@@ -314,6 +311,11 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     if "labels" in fields:
         fields["labels"] = tuple(fields["labels"])
     return ModelMetadata(**fields)
+
+
+def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing:
+    """Read a preprocessing from plain JSON types. Raises ContractError, KeyError or TypeError for what is not one."""
+    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def decoding_from_dict(values: Mapping[str, Any]) -> Decoding:

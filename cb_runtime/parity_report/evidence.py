@@ -141,7 +141,8 @@ def margins_of(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64
     rows = np.arange(len(logits))
     others = logits.astype(np.float64).copy()
     others[rows, labels] = -math.inf
-    margins: NDArray[np.float64] = logits[rows, labels] - others.max(axis=1)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        margins: NDArray[np.float64] = logits[rows, labels] - others.max(axis=1)
     return margins
 
 
