@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from cb_core.deployment import DeploymentModel
 from cb_core.registry import load_plugin
 from cb_export.gate import GateReport, Run, check_reference, reference_from_model, run_gate
 from cb_export.graph import Graph, trace
+from cb_export.lineage import made_by
 from cb_export.merge import merge_lora
 from cb_export.proof import Unverified, gate_source, refuse_unverified
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
@@ -312,7 +312,7 @@ def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapp
     return metadata.replace(
         precision=target.PRECISIONS[0],
         lora_merge=lora_merge,
-        producer_versions={"cb-toolkit": version("cb-toolkit"), "torch": torch.__version__},
+        **made_by(metadata),
         export_date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
