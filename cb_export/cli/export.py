@@ -108,9 +108,11 @@ def export(
     with report.progress() as progress:
         if package is not None:
             _print_package(report, package, export_package(checkpoint, package, options, progress, licence))
+            _print_reports(report, reports)
             return
         if triton is not None:
             print_triton(report, *export_triton(checkpoint, triton, options, progress, triton_name))
+            _print_reports(report, reports)
             return
         result = export_checkpoint(checkpoint, output, options, progress)
     if result.metadata.parity and result.metadata.parity["ok"] is None:
@@ -120,7 +122,11 @@ def export(
     if result.staged is not None and not result.staged:
         report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
     _print(report, result)
-    for path in reports:
+    _print_reports(report, reports)
+
+
+def _print_reports(report: Report, paths: tuple[Path, ...]) -> None:
+    for path in paths:
         report.print(f"Report of the gate: {path}")
 
 
