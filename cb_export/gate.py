@@ -22,6 +22,8 @@ from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES, LABELS, ModelMetadata, TensorSpec
 from cb_runtime.errors import ContractError, ModelError, ParityError
 from cb_runtime.parity import UNLABELLED, GoldenSamples, ParityReport, compare, verify_session
+from cb_runtime.parity_report import JudgedGraph
+from cb_runtime.parity_runs import ParityRun
 from cb_runtime.progress import Progress, no_progress
 
 Run = Callable[[Feeds], Logits]
@@ -70,6 +72,11 @@ class GateReport:
     """One sentence for each input that lost its effect."""
     engine: Mapping[str, Any]
     """What the artifact ran on."""
+    metadata: ModelMetadata
+    samples: GoldenSamples
+    """The golden samples it was judged on."""
+    runs: tuple[ParityRun, ...]
+    """Every run of them; the first is of all, in their order."""
 
     def __bool__(self) -> bool:
         return bool(self.golden) and bool(self.probes) and not self.failures
@@ -77,6 +84,20 @@ class GateReport:
     def __str__(self) -> str:
         lines = [f"Golden samples: {self.golden}", f"Probes: {self.probes}"]
         return "\n".join([*lines, *(f"  - {failure}" for failure in self.failures)])
+
+    def judged(self, title: str) -> JudgedGraph:
+        """Return what a report shows of it."""
+        return JudgedGraph(
+            title=title,
+            report=self.golden,
+            golden=self.samples,
+            runs=self.runs,
+            metadata=self.metadata,
+            engine=self.engine,
+            probes=self.probes,
+            effects=self.effects,
+            failures=self.failures,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: the parity summary that an artifact carries, with the thresholds used."""
@@ -152,7 +173,8 @@ def run_gate(
     progress: Progress = no_progress,
 ) -> GateReport:
     """Compare an artifact with the PyTorch model on golden samples and on probes."""
-    report = verify_session(artifact, golden, batches, progress=progress)
+    runs: list[ParityRun] = []
+    report = verify_session(artifact, golden, batches, progress=progress, on_run=runs.append)
     probes = probe_inputs(golden)
     wanted = run_in_batches(reference, probes.inputs, max(batches))
     got = run_in_batches(artifact.run, probes.inputs, max(batches))
@@ -163,6 +185,9 @@ def run_gate(
         effects=effects,
         failures=tuple(_lost_effects(effects, _scale(wanted))),
         engine=artifact.describe(),
+        metadata=artifact.metadata,
+        samples=golden,
+        runs=tuple(runs),
     )
 
 

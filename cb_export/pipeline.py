@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from cb_core.deployment import DeploymentModel
 from cb_core.registry import load_plugin
 from cb_export.gate import GateReport, Run, check_reference, reference_from_model, run_gate
 from cb_export.graph import Graph, trace
+from cb_export.lineage import made_by
 from cb_export.merge import merge_lora
 from cb_export.proof import Unverified, gate_source, refuse_unverified
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
@@ -33,6 +33,7 @@ from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.files import atomic_companion, atomic_folder, atomic_path, sha256_of_file
 from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
+from cb_runtime.parity_report import JudgedGraph
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import open_session
 from cb_runtime.stages import stages_path
@@ -64,6 +65,8 @@ class ExportOptions:
     """How label probabilities become captions; the checkpoint's own when left out."""
     engine: EngineOptions = field(default_factory=EngineOptions)
     """How to build a TensorRT engine; of format `trt` only."""
+    on_judged: Callable[[JudgedGraph], object] | None = None
+    """Told how each graph fared at the gate, whether it passed or not: the artifact, then its staged graph."""
     unverified: bool = False
     """Publish an artifact that cannot run on this machine, when the ONNX it was built from passed the gate."""
 
@@ -258,19 +261,25 @@ def _build_unrun(
     def compare_source(onnx_file: Path) -> None:
         outcome = gate_source(reason, onnx_file, reference, source.golden, options.batches, progress)
         if outcome.onnx is not None:
-            _check_parity(outcome.onnx, source, options)
+            _check_parity(outcome.onnx, source, options, "ONNX that the artifact was built from")
         outcomes.append(outcome)
 
     building = replace(_target_options(options, progress), on_source=compare_source)
     return target.build(graph, metadata, building, path), outcomes[0]
 
 
-def _check_parity(report: GateReport, source: _Source, options: ExportOptions) -> None:
+def _check_parity(report: GateReport, source: _Source, options: ExportOptions, title: str = "Artifact") -> None:
+    _tell_judged(report, options, title)
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
             "Try another --opset or exporter release. --allow-parity-failure publishes it all the same."
         )
+
+
+def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
+    if options.on_judged is not None:
+        options.on_judged(report.judged(title))
 
 
 def _any_stages(source: _Source, target: Target, options: ExportOptions) -> bool:
@@ -290,6 +299,7 @@ def _stage(model: nn.Module, source: _Source, target: Target, options: ExportOpt
     """Write the staged graph beside an artifact that is complete, and compare it with PyTorch."""
     build_stages(model, source.metadata, target, _target_options(options), artifact)
     report = staged_gate(artifact, reference_from_model(model), source.golden, options.batches)
+    _tell_judged(report, options, "Staged graph")
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The staged graph does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
@@ -302,7 +312,7 @@ def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapp
     return metadata.replace(
         precision=target.PRECISIONS[0],
         lora_merge=lora_merge,
-        producer_versions={"cb-toolkit": version("cb-toolkit"), "torch": torch.__version__},
+        **made_by(metadata),
         export_date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -37,6 +37,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
+@click.option(
+    "--report",
+    "reports",
+    type=FILE,
+    multiple=True,
+    help="Write the gate's report, also when it fails, to FILE.html or FILE.json. Repeatable.",
+)
 @click.option("--decoding", type=FILE, help="JSON of `cb tune`: how the model's answers become captions.")
 @click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
 @click.option(
@@ -58,6 +65,7 @@ def export(
     opset: int,
     golden: Path | None,
     batches: str | None,
+    reports: tuple[Path, ...],
     decoding: Path | None,
     allow_parity_failure: bool,
     staged: bool | None,
@@ -77,10 +85,13 @@ def export(
     from cb_export.cli._triton import print_triton
     from cb_export.package import export_package
     from cb_export.pipeline import ExportOptions, export_checkpoint
+    from cb_export.targets import load_target
     from cb_export.triton import export_triton
+    from cb_runtime.parity_report import ReportFiles
 
     _check_places(output, package, licence, triton, triton_name)
     unverified = check_engine_options(format_name, engine)
+    target = load_target(format_name)
     options = ExportOptions(
         format=format_name,
         opset=opset,
@@ -92,6 +103,7 @@ def export(
         decoding=decoding_from_file(decoding) if decoding else None,
         engine=engine_options_from(engine),
         unverified=unverified,
+        on_judged=ReportFiles(reports, package or output or checkpoint.with_suffix(target.SUFFIX)).add,
     )
     with report.progress() as progress:
         if package is not None:
@@ -108,6 +120,8 @@ def export(
     if result.staged is not None and not result.staged:
         report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
     _print(report, result)
+    for path in reports:
+        report.print(f"Report of the gate: {path}")
 
 
 def _check_places(

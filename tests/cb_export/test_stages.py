@@ -286,8 +286,10 @@ def wrong_classifier(graph, opset, right=onnx_target._onnx_from_graph):
 def test_stages_that_decide_otherwise_than_pytorch_are_refused_and_the_older_ones_stay(exported, monkeypatch):
     before = {path.name: path.read_bytes() for path in stages_path(exported).iterdir()}
     monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_classifier)
+    told = []
     with pytest.raises(ParityError, match=r"staged graph does not agree.*nothing was published"):
-        export_checkpoint(exported.with_suffix(".pt"))
+        export_checkpoint(exported.with_suffix(".pt"), options=ExportOptions(on_judged=told.append))
+    assert [(graph.title, not graph.problems) for graph in told] == [("Artifact", True), ("Staged graph", False)]
     assert {path.name: path.read_bytes() for path in stages_path(exported).iterdir()} == before
     assert open_session(exported).stages is not None
     assert names(exported.parent) == ["best.golden.npz", "best.onnx", "best.pt", "best.staged"]

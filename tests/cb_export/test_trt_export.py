@@ -82,7 +82,10 @@ class TestWithoutAGpu:
         assert metadata.replace(parity=None).to_compact_json().encode() in engine.read_bytes()
 
     def test_json_says_that_nobody_knows(self, checkpoint):
-        document = json.loads(run("--checkpoint", checkpoint, "--unverified", "--json").stdout)
+        page = checkpoint.with_name("report.json")
+        document = json.loads(run("--checkpoint", checkpoint, "--unverified", "--json", "--report", page).stdout)
+        (graph,) = json.loads(page.read_text())["graphs"]
+        assert (graph["title"], graph["ok"]) == ("ONNX that the artifact was built from", True)
         assert document["parity"]["ok"] is document["metadata"]["parity"]["ok"] is None
         assert document["artifact"].endswith("best.engine")
 

@@ -320,6 +320,8 @@ def test_a_public_key_for_what_is_no_package_is_refused(tmp_path):
 def test_inspect_and_verify_take_packages(packed):
     document = json.loads(run("inspect", packed, "--json").stdout)
     assert document["file"]["artifacts"] == "onnx-fp32/model.onnx"
+    assert document["file"]["members"]["onnx-fp32/model.onnx"] > 1000
+    assert document["layers"].keys() == {"onnx-fp32/model.onnx"}
     assert document["metadata"]["architecture_name"] == "tiny"
     result = run("verify", packed, "--batch", "1,2")
     assert result.exit_code == 0, result.output

@@ -21,7 +21,7 @@ from cb_runtime.errors import ContractError, MissingPackageError, ModelError, Us
 from cb_runtime.gpus import Gpu
 from cb_runtime.session import open_session
 from cb_runtime.trt import flavours
-from cb_runtime.trt.sidecar import BatchProfile, sidecar_path
+from cb_runtime.trt.sidecar import BatchProfile, read_sidecar, sidecar_path
 
 PLAN = b"ftrt" + bytes(100)
 METADATA = ModelMetadata("tiny", validation_metrics={"f1": 0.5}, parity={"ok": True})
@@ -371,5 +371,10 @@ def test_inspect_reads_an_engine_where_it_cannot_run(engine_file):
     done = CliRunner().invoke(main, ["inspect", str(engine_file), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metadata"]["parity"] == {"ok": True}
+    assert json.loads(done.stdout)["layers"] == {engine_file.name: {"float32": {"layer_share": 1}}}
+    read_sidecar(engine_file).replace(precision_proof={"shares": {"Half": 0.75, "Float": 0.25}}).save(engine_file)
+    shown = CliRunner().invoke(main, ["inspect", str(engine_file)]).stdout
+    assert "layers in float16" in shown
+    assert "75.0%" in shown
     engine_file.write_bytes(b"changed")
     assert CliRunner().invoke(main, ["inspect", str(engine_file)]).exit_code == 4
