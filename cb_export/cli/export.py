@@ -103,7 +103,7 @@ def export(
         decoding=decoding_from_file(decoding) if decoding else None,
         engine=engine_options_from(engine),
         unverified=unverified,
-        on_judged=ReportFiles(reports, package or output or checkpoint.with_suffix(target.SUFFIX)).add,
+        on_judged=ReportFiles(reports, package or triton or output or checkpoint.with_suffix(target.SUFFIX)).add,
     )
     with report.progress() as progress:
         if package is not None:

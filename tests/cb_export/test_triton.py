@@ -132,8 +132,11 @@ class TestOnnx:
 
 
 def test_the_name_of_the_model_can_be_chosen(checkpoint, tmp_path):
-    done = run("--checkpoint", checkpoint, "--triton", tmp_path, "--triton-name", "captions-2", "--batches", "1")
+    where = ["--triton", tmp_path / "models", "--triton-name", "captions-2"]
+    done = run("--checkpoint", checkpoint, *where, "--batches", "1", "--report", tmp_path / "gate.json")
     assert done.exit_code == 0, done.output
+    assert str(tmp_path / "models") in (tmp_path / "gate.json").read_text(), "the report says of what it is"
+    tmp_path /= "models"
     assert config_of(tmp_path / "captions-2").name == "captions-2"
     assert [warm_up.batch_size for warm_up in config_of(tmp_path / "captions-2").model_warmup] == [1]
 

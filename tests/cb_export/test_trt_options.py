@@ -6,16 +6,19 @@ import types
 
 import pytest
 
+from cb_export.cli._engine import print_engine
 from cb_export.trt import choice, timing_cache
 from cb_export.trt.choice import Choice, choose
 from cb_export.trt.options import EngineOptions, compute_capabilities_from_text, profile_from_text
 from cb_runtime.backends import Availability
 from cb_runtime.backends import tensorrt as backend
+from cb_runtime.cli.console import Report
+from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import MissingPackageError, ModelError, UsageError
 from cb_runtime.gpus import Gpu
 from cb_runtime.trt import flavours
 from cb_runtime.trt.flavours import RTX, STANDARD
-from cb_runtime.trt.sidecar import BatchProfile
+from cb_runtime.trt.sidecar import BatchProfile, EngineRecord
 
 ADA = Gpu(0, "NVIDIA GeForce RTX 4090", "8.9")
 HOPPER = Gpu(0, "NVIDIA H100", "9.0")
@@ -142,6 +145,19 @@ def test_a_profile_that_is_none_is_refused(text):
 def test_a_compute_capability_that_is_none_is_refused(text):
     with pytest.raises(UsageError, match="--compute-capability takes numbers like"):
         compute_capabilities_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("later", "told"), [(False, "11.4 for compute capability 8.9 (as"), (True, "for later releases too")]
+)
+def test_the_command_says_which_releases_an_engine_is_for(tmp_path, capsys, later, told):
+    proof = {"shares": {"Float": 1.0}, "reason": None}
+    build = {"flavour_reason": "as asked", "seconds": 2}
+    profile, metadata = BatchProfile(1, 8, 16), ModelMetadata("x")
+    record = EngineRecord("0" * 64, "tensorrt", "11.4", "linux-x86_64", ("8.9",), "none", profile, metadata)
+    record.replace(precision_proof=proof, build=build, version_compatible=later).save(tmp_path / "best.engine")
+    print_engine(Report(), tmp_path / "best.engine")
+    assert told in " ".join(capsys.readouterr().out.split())
 
 
 class TestRunsHere:
