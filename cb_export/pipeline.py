@@ -6,6 +6,7 @@ the other, after the parity gate. Whatever fails before that, an older artifact 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ from cb_core.deployment import DeploymentModel
 from cb_core.registry import load_plugin
 from cb_export.gate import GateReport, check_reference, reference_from_model, run_gate
 from cb_export.graph import trace
+from cb_export.half import DTYPES, half_model
 from cb_export.merge import merge_lora
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
@@ -49,6 +52,8 @@ class ExportOptions:
     format: str = "onnx"
     """A key of `cb_export.targets.TARGETS`."""
     opset: int = TargetOptions.opset
+    precision: str = TargetOptions.precision
+    """One of the target's `PRECISIONS`."""
     golden: Path | None = None
     """Golden samples; those beside the checkpoint when left out."""
     batches: tuple[int, ...] = BATCHES
@@ -104,6 +109,14 @@ class _Source:
     def merge_inputs(self) -> dict[str, Tensor]:
         return {name: torch.from_numpy(self.golden.inputs[name][:MERGE_SAMPLES]) for name in INPUT_NAMES}
 
+    def calibration(self, precision: str) -> GoldenSamples | None:
+        """Return what int8 is calibrated on: one half of the golden samples."""
+        return self.golden.halves()[0] if precision == "int8" else None
+
+    def judged(self, precision: str) -> GoldenSamples:
+        """Return the golden samples on which parity is judged: those that were not calibrated on."""
+        return self.golden.halves()[1] if precision == "int8" else self.golden
+
 
 def export_checkpoint(
     checkpoint: str | Path,
@@ -150,6 +163,11 @@ def export_checkpoint(
 def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path:
     if place.suffix != target.SUFFIX or place.is_dir():
         raise UsageError(f"The output of format '{options.format}' must be a file *{target.SUFFIX}, got {place}.")
+    if options.precision not in target.PRECISIONS:
+        raise UsageError(
+            f"Format '{options.format}' is written in {', '.join(target.PRECISIONS)}, not in '{options.precision}'. "
+            "bf16 is left out where no engine can run it for the parity gate."
+        )
     if not options.batches or min(options.batches) < 1:
         raise UsageError(f"Batch sizes to compare must be 1 or more, got {options.batches}.")
     status = backend_for(place)[1].available()
@@ -193,20 +211,38 @@ def _build_and_compare(
     reference = reference_from_model(model)
     check_reference(reference, source.golden, source.metadata.inputs)
     _tell(progress, "Tracing")
-    graph = trace(model, source.metadata.preprocessing)
+    built = half_model(model, options.precision, source.merge_inputs) if options.precision in DTYPES else model
+    graph = trace(built, source.metadata.preprocessing)
     _tell(progress, "Building")
-    metadata = _artifact_metadata(source.metadata, target, lora_merge)
-    metadata = target.build(graph, metadata, TargetOptions(opset=options.opset), path)
+    metadata = _artifact_metadata(source, options.precision, lora_merge)
+    metadata = target.build(graph, metadata, _target_options(source, options), path)
     _tell(progress, "Comparing")
     report = run_gate(
-        open_session(path, device="cpu", reuse=False), reference, source.golden, options.batches, progress
+        open_session(path, device="cpu", reuse=False),
+        reference,
+        source.judged(options.precision),
+        options.batches,
+        progress,
     )
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
-            "Try another --opset or exporter release. --allow-parity-failure publishes it all the same."
+            f"{_advice(options.precision)} --allow-parity-failure publishes it all the same."
         )
     return model, metadata.replace(parity=report.to_dict()), report
+
+
+def _advice(precision: str) -> str:
+    if precision == TargetOptions.precision:
+        return "Try another --opset or exporter release."
+    return "Export it with --precision fp32."
+
+
+def _target_options(source: _Source, options: ExportOptions) -> TargetOptions:
+    samples = source.calibration(options.precision)
+    return TargetOptions(
+        opset=options.opset, precision=options.precision, calibration=None if samples is None else samples.inputs
+    )
 
 
 def _any_stages(source: _Source, options: ExportOptions) -> bool:
@@ -222,8 +258,9 @@ def _any_stages(source: _Source, options: ExportOptions) -> bool:
 
 def _stage(model: nn.Module, source: _Source, target: Target, options: ExportOptions, artifact: Path) -> GateReport:
     """Write the staged graph beside an artifact that is complete, and compare it with PyTorch."""
-    build_stages(model, source.metadata, target, TargetOptions(opset=options.opset), artifact)
-    report = staged_gate(artifact, reference_from_model(model), source.golden, options.batches)
+    built = half_model(model, options.precision, source.merge_inputs) if options.precision in DTYPES else model
+    build_stages(built, source.metadata, target, _target_options(source, options), artifact)
+    report = staged_gate(artifact, reference_from_model(model), source.judged(options.precision), options.batches)
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The staged graph does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
@@ -232,13 +269,23 @@ def _stage(model: nn.Module, source: _Source, target: Target, options: ExportOpt
     return report
 
 
-def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapping[str, Any] | None) -> ModelMetadata:
-    return metadata.replace(
-        precision=target.PRECISIONS[0],
+def _artifact_metadata(source: _Source, precision: str, lora_merge: Mapping[str, Any] | None) -> ModelMetadata:
+    samples = source.calibration(precision)
+    return source.metadata.replace(
+        precision=precision,
+        calibration=None if samples is None else _calibration_record(samples),
         lora_merge=lora_merge,
         producer_versions={"cb-toolkit": version("cb-toolkit"), "torch": torch.__version__},
         export_date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _calibration_record(samples: GoldenSamples) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name in INPUT_NAMES:
+        digest.update(np.ascontiguousarray(samples.inputs[name]).tobytes())
+    source = "every other golden sample of each label; parity is judged on the others"
+    return {"source": source, "samples": len(samples), "sha256": digest.hexdigest(), "overlaps_parity": False}
 
 
 def _golden_copy(source: Path, place: Path) -> AbstractContextManager[Path | None]:

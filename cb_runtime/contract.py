@@ -51,7 +51,15 @@ BATCH_AXIS = "batch"
 COMPACT_LIMIT = 4095
 """Longest compact metadata in bytes: TensorRT stores a network's name up to this length."""
 
-_REPORT_FIELDS = ("producer_versions", "validation_metrics", "parity", "lora_merge", "dataset_digest", "git_commit")
+_REPORT_FIELDS = (
+    "producer_versions",
+    "validation_metrics",
+    "parity",
+    "calibration",
+    "lora_merge",
+    "dataset_digest",
+    "git_commit",
+)
 """Fields that inference does not need, in the order in which the compact form gives them up."""
 
 
@@ -219,6 +227,8 @@ class ModelMetadata:
     producer_versions: Mapping[str, str] = field(default_factory=dict)
     export_date: str | None = None
     """UTC, ISO 8601."""
+    calibration: Mapping[str, Any] | None = None
+    """What int8 was calibrated on: source, number of samples, digest, and whether parity was judged on them too."""
     parity: Mapping[str, Any] | None = None
     """Summary of the parity gate the artifact went through."""
     labels: tuple[str, ...] = LABELS

@@ -21,6 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx.")
 @click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
+@click.option("--precision", default="fp32", show_default=True, help="Arithmetic: fp32, fp16 or int8.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
 @click.option("--decoding", type=FILE, help="JSON of `cb tune`: how the model's answers become captions.")
@@ -37,6 +38,7 @@ def export(
     format_name: str,
     output: Path | None,
     opset: int,
+    precision: str,
     golden: Path | None,
     batches: str | None,
     decoding: Path | None,
@@ -57,6 +59,7 @@ def export(
     options = ExportOptions(
         format=format_name,
         opset=opset,
+        precision=precision,
         golden=golden,
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
@@ -84,7 +87,10 @@ def _print(report: Report, result: ExportResult) -> None:
     from cb_runtime.stages import stages_path
 
     metadata = result.metadata
-    report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
+    report.print(
+        f"{result.path}: {metadata.architecture_name}, {metadata.precision}, opset {metadata.opset}, "
+        f"{result.size / 2**20:.1f} MiB"
+    )
     if metadata.lora_merge:
         report.print(
             "LoRA: {layers} layers merged, logits changed by {max_abs_logit_difference:.1e}".format_map(

@@ -23,6 +23,7 @@ from cb_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from cb_export.graph import Graph
+    from cb_runtime.backends import Feeds
     from cb_runtime.contract import ModelMetadata
 
 TARGETS = {"onnx": "cb_export.targets.onnx"}
@@ -35,6 +36,10 @@ class TargetOptions:
 
     opset: int = 20
     """ONNX operator set: 20 is the newest that quantisers and inference engines in service all read."""
+    precision: str = "fp32"
+    """Arithmetic: one of the target's `PRECISIONS`. Half precision is in the traced graph already."""
+    calibration: Feeds | None = None
+    """Inputs of the graph on which int8 is calibrated; needed for int8 alone."""
 
 
 class Target(Protocol):

@@ -14,13 +14,14 @@ import onnx
 import torch
 
 from cb_export.graph import Graph, first_lines
+from cb_export.quantize import quantize
 from cb_export.targets import TargetOptions
 from cb_runtime.backends import METADATA_KEY
 from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import ModelError, UsageError
 
 SUFFIX = ".onnx"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8")
 
 _TRACES = ("doc_string", "metadata_props")
 """Fields, at any depth of the file, in which the exporter leaves traces."""
@@ -59,6 +60,9 @@ def _stripped_model(graph: Graph, options: TargetOptions) -> tuple[onnx.ModelPro
     _check_opset(options.opset)
     model = _onnx_from_graph(graph, options.opset)
     strip_traces(model)
+    if options.precision == "int8":
+        assert options.calibration is not None, "int8 is calibrated"
+        model = quantize(model, options.calibration)
     opset = _opset(model)
     if opset != options.opset:
         raise UsageError(f"Opset {options.opset} was asked for, the exporter writes {opset}. Use --opset {opset}.")
