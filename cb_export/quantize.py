@@ -86,7 +86,7 @@ def _ranges(model: onnx.ModelProto, samples: Feeds) -> dict[str, float]:
             extra_options={"percentile": PERCENTILE, "symmetric": True},
         )
         for batch in batches:  # one after another: the calibrator keeps all activations of what it is given at once
-            calibrator.collect_data(iter([batch]))
+            calibrator.collect_data(_Once(batch))
         found = calibrator.compute_data()
         ranges = {name: data.range_value for name, data in found.items()}
     return {name: max(float(np.max(np.abs(value))) for value in pair) for name, pair in ranges.items()}
@@ -96,6 +96,18 @@ def _batches(samples: Feeds) -> Iterator[dict[str, NDArray[Any]]]:
     count = len(next(iter(samples.values())))
     for start in range(0, count - BATCH + 1, BATCH):
         yield {name: values[start : start + BATCH] for name, values in samples.items()}
+
+
+class _Once:
+    """One batch, as ONNX Runtime's calibrator takes data."""
+
+    def __init__(self, batch: Feeds) -> None:
+        self._batch: Feeds | None = batch
+
+    def get_next(self) -> Feeds | None:
+        """Return the batch, then None."""
+        batch, self._batch = self._batch, None
+        return batch
 
 
 class _Insertion:
