@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,16 +24,17 @@ from torch import Tensor, nn
 from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
 from cb_core.deployment import DeploymentModel
 from cb_core.registry import load_plugin
-from cb_export.gate import GateReport, check_reference, reference_from_model, run_gate
-from cb_export.graph import trace
+from cb_export.gate import GateReport, Run, check_reference, reference_from_model, run_gate
+from cb_export.graph import Graph, trace
 from cb_export.half import DTYPES, half_model
 from cb_export.merge import merge_lora
+from cb_export.proof import Unverified, gate_source, refuse_unverified
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
-from cb_runtime.backends import backend_for
+from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
-from cb_runtime.files import atomic_folder, atomic_path, sha256_of_file
+from cb_runtime.files import atomic_companion, atomic_folder, atomic_path, sha256_of_file
 from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import open_session
@@ -66,6 +67,10 @@ class ExportOptions:
     """Python files that register architectures."""
     decoding: Decoding | None = None
     """How label probabilities become captions; the checkpoint's own when left out."""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """How to build a TensorRT engine; of format `trt` only."""
+    unverified: bool = False
+    """Publish an artifact that cannot run on this machine, when the ONNX it was built from passed the gate."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ class ExportResult:
     """Golden samples beside the artifact, for `cb verify` on any machine."""
     metadata: ModelMetadata
     """As it stands in the artifact."""
-    report: GateReport
+    report: GateReport | Unverified
+    """Outcome of the gate; `Unverified` when the artifact could not be run here."""
     size: int
     """Bytes of the artifact."""
     staged: GateReport | None = None
@@ -90,7 +96,7 @@ class ExportResult:
             "golden": str(self.golden),
             "size": self.size,
             "staged": None if self.staged is None else str(stages_path(self.path)),
-            "parity": self.report.to_dict(),
+            "parity": dict(self.report.to_dict()),
             "metadata": self.metadata.to_dict(),
         }
 
@@ -140,17 +146,18 @@ def export_checkpoint(
     wanted = options or ExportOptions()
     target = load_target(wanted.format)
     place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
+    not_run = _why_not_run(target, wanted)
     source = _read(Path(checkpoint), wanted)
     _check_golden_place(source, place)
-    check_stages_place(place)
-    any_stages = _any_stages(source, wanted)
-    # Leaving the blocks gives the staged graph its name first, then the artifact, then the golden samples theirs.
+    any_stages = _any_stages(source, target, wanted)
+    # Leaving the blocks gives the staged graph or the sidecar its name first, then the artifact, then the golden
+    # samples theirs. An engine and a sidecar that do not belong together are refused when they are opened.
     with (
         _golden_copy(source.golden_file, golden_path(place)) as copy,
         atomic_path(place) as temporary,
-        atomic_folder(stages_path(place), stages_path(temporary)),
+        _beside(target, place, temporary),
     ):
-        model, metadata, report = _build_and_compare(source, target, wanted, temporary, progress)
+        model, metadata, report = _build_and_compare(source, target, wanted, temporary, progress, not_run)
         target.write_metadata(temporary, metadata)
         staged = _stage(model, source, target, wanted, temporary) if any_stages else None
         _tell(progress, "Publishing")
@@ -170,10 +177,43 @@ def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path
         )
     if not options.batches or min(options.batches) < 1:
         raise UsageError(f"Batch sizes to compare must be 1 or more, got {options.batches}.")
-    status = backend_for(place)[1].available()
-    if not status.ok:
-        raise UsageError(f"The parity gate cannot run {target.SUFFIX} files here: {status.detail}. {status.fix or ''}")
+    if target.STAGES:
+        check_stages_place(place)
     return place
+
+
+def _target_options(source: _Source, options: ExportOptions, progress: Progress = no_progress) -> TargetOptions:
+    samples = source.calibration(options.precision)
+    return TargetOptions(
+        opset=options.opset,
+        precision=options.precision,
+        calibration=None if samples is None else samples.inputs,
+        engine=options.engine,
+        progress=progress,
+    )
+
+
+def _why_not_run(target: Target, options: ExportOptions) -> str | None:
+    """Return why artifacts cannot be run here, where the user agreed to that; None where they can.
+
+    Raises UsageError or ParityError where the user did not, or cannot, agree.
+    """
+    status = target.runs_here(TargetOptions(engine=options.engine))
+    if status.ok:
+        return None
+    if not target.BUILT_FROM_ONNX:
+        raise UsageError(f"The parity gate cannot run {target.SUFFIX} files here: {status.detail}. {status.fix or ''}")
+    if not options.unverified:
+        raise refuse_unverified(target.SUFFIX, status.detail)
+    return status.detail
+
+
+def _beside(target: Target, place: Path, temporary: Path) -> AbstractContextManager[object]:
+    """Publish with the artifact what stands beside it: its sidecar, or its staged graph."""
+    final, sidecar = target.companion(place), target.companion(temporary)
+    if final is not None and sidecar is not None:
+        return atomic_companion(final, sidecar)
+    return atomic_folder(stages_path(place), stages_path(temporary))
 
 
 def _read(checkpoint: Path, options: ExportOptions) -> _Source:
@@ -204,8 +244,8 @@ def _check_golden_place(source: _Source, place: Path) -> None:
 
 
 def _build_and_compare(
-    source: _Source, target: Target, options: ExportOptions, path: Path, progress: Progress
-) -> tuple[nn.Module, ModelMetadata, GateReport]:
+    source: _Source, target: Target, options: ExportOptions, path: Path, progress: Progress, not_run: str | None
+) -> tuple[nn.Module, ModelMetadata, GateReport | Unverified]:
     _tell(progress, "Merging")
     model, lora_merge = merge_lora(source.model, source.merge_inputs)
     reference = reference_from_model(model)
@@ -215,21 +255,49 @@ def _build_and_compare(
     graph = trace(built, source.metadata.preprocessing)
     _tell(progress, "Building")
     metadata = _artifact_metadata(source, options.precision, lora_merge)
-    metadata = target.build(graph, metadata, _target_options(source, options), path)
+    if not_run is None:
+        metadata = target.build(graph, metadata, _target_options(source, options, progress), path)
+        _tell(progress, "Comparing")
+        session = open_session(path, device=target.GATE_DEVICE, reuse=False)
+        batches = target.gate_batches(_target_options(source, options), options.batches)
+        report = run_gate(session, reference, source.judged(options.precision), batches, progress)
+        _check_parity(report, source, options)
+        return model, metadata.replace(parity=report.to_dict()), report
+    work = (graph, metadata, reference, not_run)
+    metadata, unrun = _build_unrun(source, target, options, path, progress, work)
     _tell(progress, "Comparing")
-    report = run_gate(
-        open_session(path, device="cpu", reuse=False),
-        reference,
-        source.judged(options.precision),
-        options.batches,
-        progress,
-    )
+    return model, metadata.replace(parity=unrun.to_dict()), unrun
+
+
+def _build_unrun(
+    source: _Source,
+    target: Target,
+    options: ExportOptions,
+    path: Path,
+    progress: Progress,
+    work: tuple[Graph, ModelMetadata, Run, str],
+) -> tuple[ModelMetadata, Unverified]:
+    """Build an artifact that cannot run here, once the ONNX it is built from agrees with PyTorch."""
+    graph, metadata, reference, reason = work
+    judged = source.judged(options.precision)
+    outcomes: list[Unverified] = []
+
+    def compare_source(onnx_file: Path) -> None:
+        outcome = gate_source(reason, onnx_file, reference, judged, options.batches, progress)
+        if outcome.onnx is not None:
+            _check_parity(outcome.onnx, source, options)
+        outcomes.append(outcome)
+
+    building = replace(_target_options(source, options, progress), on_source=compare_source)
+    return target.build(graph, metadata, building, path), outcomes[0]
+
+
+def _check_parity(report: GateReport, source: _Source, options: ExportOptions) -> None:
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
             f"{_advice(options.precision)} --allow-parity-failure publishes it all the same."
         )
-    return model, metadata.replace(parity=report.to_dict()), report
 
 
 def _advice(precision: str) -> str:
@@ -238,16 +306,11 @@ def _advice(precision: str) -> str:
     return "Export it with --precision fp32."
 
 
-def _target_options(source: _Source, options: ExportOptions) -> TargetOptions:
-    samples = source.calibration(options.precision)
-    return TargetOptions(
-        opset=options.opset, precision=options.precision, calibration=None if samples is None else samples.inputs
-    )
-
-
-def _any_stages(source: _Source, options: ExportOptions) -> bool:
+def _any_stages(source: _Source, target: Target, options: ExportOptions) -> bool:
     """Tell whether a staged graph is written. Raises UsageError when one is asked for that cannot be had."""
-    possible = is_staged(source.model)
+    if options.staged and not target.STAGES:
+        raise UsageError(f"Format '{options.format}' has no staged graph: it is ONNX. Leave out --staged.")
+    possible = is_staged(source.model) and target.STAGES
     if options.staged and not possible:
         raise UsageError(
             f"{source.metadata.architecture_name} cannot be exported in stages: its frames are not encoded apart from "

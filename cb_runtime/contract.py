@@ -51,7 +51,7 @@ BATCH_AXIS = "batch"
 COMPACT_LIMIT = 4095
 """Longest compact metadata in bytes: TensorRT stores a network's name up to this length."""
 
-_REPORT_FIELDS = (
+REPORT_FIELDS = (
     "producer_versions",
     "validation_metrics",
     "parity",
@@ -275,7 +275,7 @@ class ModelMetadata:
         if self.preprocessing != Preprocessing():
             keep.add("preprocessing")
         compact = {key: value for key, value in plain.items() if key in keep or value != default[key]}
-        for name in (None, *_REPORT_FIELDS):
+        for name in (None, *REPORT_FIELDS):
             compact.pop(name or "", None)
             text = json.dumps(compact, separators=(",", ":"), sort_keys=True)
             if len(text.encode()) <= COMPACT_LIMIT:

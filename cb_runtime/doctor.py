@@ -13,6 +13,7 @@ from typing import Any
 
 from cb_runtime.backends import backend_names, load_backend
 from cb_runtime.errors import EXTRA_OF_MODULE
+from cb_runtime.gpus import cuda_driver
 
 BASE_MODULES = ("numpy", "cv2", "av", "click", "rich", "pysubs2")
 """Modules that every installation has."""
@@ -102,7 +103,7 @@ def _gpu() -> Check:
 
 def nvidia_gpus() -> tuple[int, str]:
     """Return how many GPUs the NVIDIA driver shows and its CUDA version. Raises OSError without a driver."""
-    library = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+    library = cuda_driver()
     count, driver = ctypes.c_int(), ctypes.c_int()
     library.cuDriverGetVersion(ctypes.byref(driver))
     if library.cuInit(0) == 0:

@@ -29,6 +29,10 @@ EXTRA_OF_MODULE = {
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
     "psycopg": "postgres",
+    "cryptography": "sign",
+    "tensorrt": "trt",
+    "tensorrt_rtx": "rtx",
+    "cuda": "rtx",
 }
 """Which extra of `cb-toolkit` brings which module."""
 
@@ -88,19 +92,19 @@ class MissingPackageError(CbError):
 
     exit_code = 2
 
-    def __init__(self, module: str) -> None:
-        extra = EXTRA_OF_MODULE.get(module.partition(".")[0], "all")
+    def __init__(self, module: str, extra: str | None = None) -> None:
+        extra = extra or EXTRA_OF_MODULE.get(module.partition(".")[0], "all")
         super().__init__(f"{module} is not installed. Install it with: pip install 'cb-toolkit[{extra}]'")
         self.module = module
 
 
-def require(module: str) -> ModuleType:
-    """Import `module`, or raise `MissingPackageError` naming the extra that brings it."""
+def require(module: str, extra: str | None = None) -> ModuleType:
+    """Import `module`, or raise `MissingPackageError` naming the extra that brings it: `extra`, where several do."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == module.partition(".")[0]:
-            raise MissingPackageError(module) from error
+            raise MissingPackageError(module, extra) from error
         raise
 
 

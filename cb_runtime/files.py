@@ -43,13 +43,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     try:
         yield temporary
         _flush(temporary)
         temporary.replace(final)
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -67,12 +67,27 @@ def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
         _remove_stale(final)
         temporary.mkdir()
     except OSError as error:
-        raise _write_error(final, error) from error
+        raise write_error(final, error) from error
     try:
         yield temporary
         _replace_folder(final, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_companion(path: str | Path, temporary: Path) -> Iterator[Path]:
+    """Let the block write `temporary` beside `path`; when it ends without an error, that takes the name `path`.
+
+    For a file that stands beside another, whose temporary name is its own's beginning. After an error nothing is left
+    behind and an older file stays as it was. Raises FileNotFoundError when the block wrote nothing.
+    """
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _replace_folder(final: Path, temporary: Path) -> None:
@@ -95,13 +110,13 @@ def check_writable(folder: str | Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise _write_error(place, error) from error
+        raise write_error(place, error) from error
 
 
 def _remove_stale(final: Path) -> None:
-    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), or SQLite's journal of one.
+    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), its sidecar, or SQLite's journal.
     stem, suffix = re.escape(final.stem), re.escape(final.suffix)
-    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal)?")
+    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal|\.json)?")
     latest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm
         for path in final.parent.iterdir():
@@ -120,7 +135,8 @@ def _umask() -> int:
     return current
 
 
-def _write_error(path: Path, error: OSError) -> OSError | StorageError:
+def write_error(path: Path, error: OSError) -> OSError | StorageError:
+    """Return what to raise when `path` could not be written: the user's to mend, or the error as it was."""
     # What is written into a temporary file of ours is told by the name it was meant to get.
     path = path.with_name(re.sub(rf"^\.(.+){re.escape(_MARK)}[a-z0-9_]{{8}}", r"\1", path.name))
     if error.errno in _FULL:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,13 @@ def golden_path(model_path: str | Path) -> Path:
     return Path(model_path).with_suffix(".golden.npz")
 
 
-def load_golden_samples(path: str | Path) -> GoldenSamples:
-    """Read golden samples. Raises ModelError when the file is missing, cut or not ours; nothing in it is executed."""
+def load_golden_samples(path: str | Path, content: bytes | None = None) -> GoldenSamples:
+    """Read golden samples; from `content`, where they stand in another file and `path` only names them.
+
+    Raises ModelError when the file is missing, cut or not ours; nothing in it is executed.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(path if content is None else BytesIO(content), allow_pickle=False) as file:
             inputs = {name: file[name] for name in INPUT_NAMES if name in file}
             logits, labels = file["logits"].astype(np.float32), file["labels"].astype(np.int64)
     except FileNotFoundError as error:

@@ -77,13 +77,15 @@ class BoundaryPredictor:
     """A model that finds captions in videos.
 
     Args:
-        path: An artifact (`.onnx`), or a checkpoint (`.pt`) where PyTorch is installed; None: the model in the box.
+        path: An artifact (`.onnx`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is
+            installed; None: the model in the box.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
         threads: CPU threads for arithmetic; None lets the engine choose.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
         reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
+        public_key: PEM file of the ed25519 key that must have signed a package.
 
     Raises what `open_session` raises, and UsageError for a batch size below 1.
     """
@@ -98,11 +100,14 @@ class BoundaryPredictor:
         plugins: Sequence[str | Path] = (),
         font_encoder: FontEncoder | None = None,
         reuse: bool = True,
+        public_key: str | Path | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
-        self.session = open_session(self.path, device=device, threads=threads, plugins=plugins, reuse=reuse)
+        self.session = open_session(
+            self.path, device=device, threads=threads, plugins=plugins, reuse=reuse, public_key=public_key
+        )
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder
         if font_encoder is not None:

@@ -78,21 +78,24 @@ def open_session(
     threads: int | None = None,
     plugins: Sequence[str | Path] = (),
     reuse: bool = True,
+    public_key: str | Path | None = None,
 ) -> Session:
     """Open a model file with the backend for its kind.
 
     Args:
-        path: An artifact (`.onnx`), or a checkpoint (`.pt`) where PyTorch is installed.
+        path: An artifact (`.onnx`, `.engine`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is installed.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Only `auto` chooses, and `describe()["reason"]` says why.
         threads: CPU threads for arithmetic; None lets the engine choose.
         plugins: Python files that register architectures, for checkpoints of architectures that cb does not bring.
         reuse: Open the staged graph that stands beside an artifact too, e.g. `best.staged`; see `Session.stages`.
+        public_key: PEM file of the ed25519 key that must have signed a package.
 
     Raises:
         ModelError: The file is missing, of no known kind, damaged, or cannot be run as asked.
         ContractError: It was not exported by cb, or does not fit its own metadata, or the staged graph beside it is
             another artifact's.
-        UsageError: An unknown device, or less than one thread.
+        ParityError: A package does not answer on this machine as PyTorch did.
+        UsageError: An unknown device, less than one thread, or a public key for what is no package.
         MissingPackageError: The engine for this kind of file is not installed.
     """
     file = Path(path)
@@ -102,7 +105,11 @@ def open_session(
     _, backend = backend_for(file)
     if not file.is_file():
         raise ModelError(f"Model {file} does not exist.")
-    return Session(backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)), reuse)))
+    if public_key is not None and file.suffix.lower() != ".cbx":
+        raise UsageError(f"A public key is for packages (.cbx): {file.name} has no signature to check.")
+    return Session(
+        backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)), reuse, public_key))
+    )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

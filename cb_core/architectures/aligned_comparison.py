@@ -11,11 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cb_core.architectures.compact_aligned_resnet import OCR_CHANNELS, ResidualBlock, convolution, ocr_encoder
+from cb_core.architectures.compact_aligned_resnet import (
+    AlignedClassifier,
+    ResidualBlock,
+    compared_channels,
+    convolution,
+    ocr_encoder,
+)
 from cb_core.architectures.heads import check_num_classes
 from cb_core.architectures.late_fusion import LateFusion
 from cb_core.registry import register_model
-from cb_runtime.contract import FONT_EMBEDDING, LABELS, SPATIAL_FEATURES
+from cb_runtime.contract import LABELS
 
 VECTORS = 16
 """Width of the layer that reads the two vectors."""
@@ -46,42 +52,19 @@ class PyramidEncoder(nn.Module):
         return torch.cat((fine, F.interpolate(around, scale_factor=2.0, mode="nearest")), dim=1)
 
 
-class ComparingClassifier(nn.Module):
-    """Compare two frames' maps cell by cell, look at what was found with its surroundings, pool and classify."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        compared = 4 * (width + width // 2) + OCR_CHANNELS
-        self.compare = nn.Sequential(
-            convolution(compared, width, kernel=1),
-            convolution(width, width),
-            convolution(width, 2 * width, stride=2),
-            ResidualBlock(2 * width),
-            convolution(2 * width, 3 * width, stride=2),
-        )
-        self.vectors = nn.Sequential(nn.Linear(SPATIAL_FEATURES + FONT_EMBEDDING, VECTORS), nn.ReLU())
-        self.decide = nn.Sequential(
-            nn.Linear(6 * width + VECTORS, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, len(LABELS))
-        )
-
-    def forward(
-        self, ocr_viz: Tensor, frame1: Tensor, frame2: Tensor, spatial_features: Tensor, font_embedding: Tensor
-    ) -> Tensor:
-        """Return logits `(batch, 5)` from three maps and the two vectors."""
-        maps = torch.cat(((frame1 - frame2).abs(), frame1 * frame2, frame1, frame2, ocr_viz), dim=1)
-        found = self.compare(maps)
-        vectors = self.vectors(torch.cat((spatial_features, font_embedding), dim=1))
-        pooled = torch.cat((found.mean(dim=(2, 3)), found.amax(dim=(2, 3)), vectors), dim=1)
-        logits: Tensor = self.decide(pooled)
-        return logits
-
-
 @register_model("aligned_comparison", hyperparameters={"learning_rate": 2e-3, "head_learning_rate": 2e-3})
 def aligned_comparison(width: int = 32, dropout: float = 0.1, num_classes: int = len(LABELS)) -> LateFusion:
     """Pyramid encoder per frame, maps compared where they stand: the network of the model in the box."""
     check_num_classes(num_classes)
+    compare = nn.Sequential(
+        convolution(compared_channels(width), width, kernel=1),
+        convolution(width, width),
+        convolution(width, 2 * width, stride=2),
+        ResidualBlock(2 * width),
+        convolution(2 * width, 3 * width, stride=2),
+    )
     return LateFusion(
         encoders={"ocr": ocr_encoder(), "frame": PyramidEncoder(width)},
         roles={"ocr_viz": "ocr", "frame1": "frame", "frame2": "frame"},
-        classifier=ComparingClassifier(width, dropout),
+        classifier=AlignedClassifier(compare, 3 * width, VECTORS, width, dropout),
     )

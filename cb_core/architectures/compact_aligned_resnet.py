@@ -67,20 +67,28 @@ def ocr_encoder() -> nn.Sequential:
     return nn.Sequential(nn.AvgPool2d(4), convolution(3, OCR_CHANNELS), convolution(OCR_CHANNELS, OCR_CHANNELS))
 
 
-class AlignedClassifier(nn.Module):
-    """Compare two frames' maps cell by cell, pool what was found, classify: logits `(batch, 5)`."""
+def compared_channels(width: int) -> int:
+    """Return the channels of what is compared: two maps of `3 * width / 2` in four ways, and that of `ocr_viz`."""
+    return 4 * (width + width // 2) + OCR_CHANNELS
 
-    def __init__(self, width: int, dropout: float) -> None:
+
+class AlignedClassifier(nn.Module):
+    """Compare two frames' maps cell by cell, pool what was found, classify: logits `(batch, 5)`.
+
+    Args:
+        compare: From `compared_channels(width)` channels, cell by cell, to what was found.
+        found: Channels of what `compare` gives.
+        vectors: Width of the layer that reads the two vectors.
+        width: Of the encoder; the layer before the last has four times as many.
+        dropout: Before the last layer.
+    """
+
+    def __init__(self, compare: nn.Module, found: int, vectors: int, width: int, dropout: float) -> None:
         super().__init__()
-        compared = 4 * (width + width // 2) + OCR_CHANNELS
-        self.compare = nn.Sequential(
-            convolution(compared, width, kernel=1),
-            convolution(width, 2 * width, stride=2),
-            convolution(2 * width, 2 * width, stride=2),
-        )
-        self.vectors = nn.Sequential(nn.Linear(SPATIAL_FEATURES + FONT_EMBEDDING, width), nn.ReLU())
+        self.compare = compare
+        self.vectors = nn.Sequential(nn.Linear(SPATIAL_FEATURES + FONT_EMBEDDING, vectors), nn.ReLU())
         self.decide = nn.Sequential(
-            nn.Linear(5 * width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, len(LABELS))
+            nn.Linear(2 * found + vectors, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, len(LABELS))
         )
 
     def forward(
@@ -99,8 +107,13 @@ class AlignedClassifier(nn.Module):
 def compact_aligned_resnet(width: int = 32, dropout: float = 0.1, num_classes: int = len(LABELS)) -> LateFusion:
     """Small residual encoder per frame, maps compared where they stand; trains from scratch in minutes."""
     check_num_classes(num_classes)
+    compare = nn.Sequential(
+        convolution(compared_channels(width), width, kernel=1),
+        convolution(width, 2 * width, stride=2),
+        convolution(2 * width, 2 * width, stride=2),
+    )
     return LateFusion(
         encoders={"ocr": ocr_encoder(), "frame": FrameEncoder(width)},
         roles={"ocr_viz": "ocr", "frame1": "frame", "frame2": "frame"},
-        classifier=AlignedClassifier(width, dropout),
+        classifier=AlignedClassifier(compare, 2 * width, width, width, dropout),
     )

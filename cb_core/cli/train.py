@@ -64,6 +64,11 @@ def _rate(name: str) -> str:
     type=float,
     help=f"Also learn where captions are in single frames (late fusion). {_default('auxiliary_weight')}",
 )
+@click.option(
+    "--hard-pairs",
+    type=float,
+    help=f"Share of an epoch's pairs that were got wrong when last seen. {_default('hard_pairs')}",
+)
 @click.option("--patience", type=int, help=f"Stop after so many epochs without a better F1. {_default('patience')}")
 @click.option("--max-minutes", type=float, help="Stop before an epoch that would end later.")
 @click.option("--precision", type=click.Choice(PRECISIONS), help=f"Arithmetic. {_default('precision')}")

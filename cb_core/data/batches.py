@@ -17,7 +17,8 @@ Sample = dict[str, Any]
 Batch = dict[str, Tensor]
 """Pairs with each picture once. `frames`: uint8 (frames, 48, 480, 3); `frame1_index`, `frame2_index`: int64 (batch,),
 places in `frames`; `pictures`: uint8 (pictures, 48, 480, 3), `ocr_viz`; `picture_index`: int64 (batch,), places in
-`pictures`; `spatial_features`: float32 (batch, 6); `font_embedding`: float32 (batch, 512); `label`: int64 (batch,).
+`pictures`; `spatial_features`: float32 (batch, 6); `font_embedding`: float32 (batch, 512); `label`: int64 (batch,);
+`pair`: int64 (batch,), indices of the dataset.
 Of each frame: `presence`: float32 (frames,), 1 where it shows a caption; `extent`: float32 (frames, COLUMNS), NaN where
 not known (see `cb_core.data.extents`)."""
 

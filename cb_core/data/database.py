@@ -7,7 +7,7 @@ that training can write its experiment while others read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -138,11 +138,13 @@ def _set_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  (a 
 
 
 def _bring_to_head(connection: Connection, path_or_url: str | Path, *, create: bool) -> None:
+    # Before the revision: another process may create the dataset in between, and its tables must not look foreign.
+    tables = inspect(connection).get_table_names()
     current = _current_revision(connection)
     if current == head_revision():
         return
     if current is None:
-        _check_may_create(connection, path_or_url, create=create)
+        _check_may_create(connection, tables, path_or_url, create=create)
     elif current not in {script.revision for script in _scripts().walk_revisions()}:
         raise InputError(
             f"{_shown(path_or_url)} has schema {current}, which this cb does not know (it knows up to "
@@ -151,8 +153,7 @@ def _bring_to_head(connection: Connection, path_or_url: str | Path, *, create: b
     _upgrade(connection)
 
 
-def _check_may_create(connection: Connection, path_or_url: str | Path, *, create: bool) -> None:
-    tables = inspect(connection).get_table_names()
+def _check_may_create(connection: Connection, tables: Sequence[str], path_or_url: str | Path, *, create: bool) -> None:
     if not create:
         raise InputError(f"{_shown(path_or_url)} is not a dataset of cb. Build one with: cb dataset create")
     if tables and connection.dialect.name == "sqlite":

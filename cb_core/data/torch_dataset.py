@@ -143,6 +143,7 @@ class PairDataset(Dataset[Sample]):
             "spatial_features": self.augment.placed(spatial) if self.augment else spatial,
             "font_embedding": torch.from_numpy(np.stack([font for _, font in vectors])),
             "label": torch.from_numpy(self.labels[chosen]),
+            "pair": torch.from_numpy(chosen),
             "presence": torch.from_numpy(presence.astype(np.float32)),
             "extent": torch.from_numpy(np.stack(extents)),
         }

@@ -8,6 +8,7 @@ sentences made of them mean nothing; what matters is how they look.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,34 @@ class Language:
     weight: float = 1.0
     """How often it is chosen, relative to the others."""
 
+    @cached_property
+    def alphabet(self) -> str:
+        """Every sign that an invented word may be made of: those whose picture does not depend on a neighbour."""
+        first, last = _ALPHABETS[self.script]
+        return "".join(sign for sign in map(chr, range(ord(first), ord(last) + 1)) if sign.isalpha())
+
     @property
     def letters(self) -> str:
         """Every character of its words, sorted: what a font must have to write it."""
         text = "".join(self.words)
         return "".join(sorted({*text, *text.upper()} if self.cased else {*text}))
 
+
+_ALPHABETS = {
+    "latin": ("a", "z"),
+    "cyrillic": ("а", "я"),
+    "greek": ("α", "ω"),
+    "armenian": ("ա", "ֆ"),
+    "georgian": ("ა", "ჰ"),
+    "arabic": ("ب", "ي"),
+    "hebrew": ("א", "ת"),
+    "devanagari": ("क", "ह"),
+    "thai": ("ก", "ฮ"),
+    "han": ("\u4e00", "\u9fa5"),
+    "japanese": ("ぁ", "ヶ"),
+    "hangul": ("가", "힣"),
+}
+"""Script to first and last of its letters in Unicode; for Japanese both kana, for Korean the syllables."""
 
 _CJK_ENDINGS = ("。", "？", "！", "", "")
 
@@ -143,7 +166,7 @@ LANGUAGES = (
     _language("vietnamese", "latin", _VIETNAMESE, weight=0.7),
     _language("russian", "cyrillic", _RUSSIAN, cased=True, weight=1.5),
     _language("ukrainian", "cyrillic", _UKRAINIAN, cased=True, weight=0.5),
-    _language("greek", "greek", _GREEK, weight=0.7),
+    _language("greek", "greek", _GREEK, weight=1.3),
     _language("armenian", "armenian", _ARMENIAN, weight=0.3),
     _language("georgian", "georgian", _GEORGIAN, weight=0.3),
     _language(
@@ -158,8 +181,8 @@ LANGUAGES = (
     ),
     _language("persian", "arabic", _PERSIAN, right_to_left=True, shaped=True, commas="،", endings=(".", "؟", "!", "")),
     _language("hebrew", "hebrew", _HEBREW, right_to_left=True, shaped=True, weight=0.8),
-    _language("hindi", "devanagari", _HINDI, shaped=True, endings=("।", "?", "!", "")),
-    _language("thai", "thai", _THAI, shaped=True, separator="", endings=("", "!", "?"), weight=0.8),
+    _language("hindi", "devanagari", _HINDI, shaped=True, weight=1.5, endings=("।", "?", "!", "")),
+    _language("thai", "thai", _THAI, shaped=True, separator="", endings=("", "!", "?"), weight=1.0),
     _language("chinese", "han", _CHINESE, separator="", commas="，", endings=_CJK_ENDINGS, weight=2.5),
     _language("japanese", "japanese", _JAPANESE, separator="", commas="、", endings=_CJK_ENDINGS, weight=1.5),
     _language("korean", "hangul", _KOREAN, weight=1.5),

@@ -10,8 +10,17 @@ from numpy.random import Generator
 from cb_core.synth.fonts import FontFace, glyph_distance, has_glyph
 from cb_core.synth.languages import Language
 
-_DISTINCT = 0.3
-"""Least `glyph_distance` between a character and its substitute, so that the change survives strong compression."""
+_DISTINCT = 0.15
+"""Least `glyph_distance` between a character and its substitute, so that the change survives compression."""
+
+_INVENTED = 0.25
+"""Share of words that are random letters: a vocabulary shows few of the glyphs of Chinese or Korean."""
+
+_LONGEST_INVENTED = 8
+"""Letters of an invented word at most; three where no spaces are written."""
+
+_TRIES = 24
+"""Substitutes tried for a character: Chinese has thousands."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Writer:
 
     def sentence(self, rng: Generator, words: int) -> Sentence:
         """Return a sentence of about this many words."""
-        pieces = [str(rng.choice(self._language.words)) for _ in range(max(1, words))]
+        pieces = [self._word(rng) for _ in range(max(1, words))]
         if self._digits and rng.random() < 0.18:
             pieces[int(rng.integers(len(pieces)))] = self._number(rng)
         if len(pieces) > 4 and rng.random() < 0.4 and has_glyph(self._face, self._language.commas):
@@ -62,13 +71,15 @@ class Writer:
     def near_identical(self, rng: Generator, sentence: Sentence) -> Sentence:
         """Return the sentence with one character replaced by another that looks clearly different.
 
-        In scripts whose letters join, where one letter changes its neighbours, a whole word is replaced. The same
-        sentence comes back when nothing in it can be replaced.
+        In scripts whose letters join, where one letter changes its neighbours, half of the changes are a whole word.
+        The same sentence comes back when nothing in it can be replaced.
         """
-        change: Callable[[Generator, str], str] = self._other_word if self._language.shaped else self._other_character
+        changes: tuple[Callable[[Generator, str], str], ...] = (self._other_character,)
+        if self._language.shaped:
+            changes = (self._other_character, self._other_word)[:: 1 if rng.random() < 0.5 else -1]
         for place in rng.permutation(len(sentence.pieces)):
             piece = sentence.pieces[place]
-            changed = change(rng, piece)
+            changed = next((other for change in changes if (other := change(rng, piece)) != piece), piece)
             if changed != piece:
                 return replace(sentence, pieces=(*sentence.pieces[:place], changed, *sentence.pieces[place + 1 :]))
         return sentence
@@ -87,20 +98,32 @@ class Writer:
     def _other_character(self, rng: Generator, piece: str) -> str:
         for place in rng.permutation(len(piece)):
             character = piece[place]
-            substitutes = [other for other in self._alphabet(character) if self._distinct(character, other)]
-            if substitutes:
-                return piece[:place] + str(rng.choice(substitutes)) + piece[place + 1 :]
+            substitutes = self._alphabet(character)
+            for choice in rng.permutation(len(substitutes))[:_TRIES]:
+                if self._distinct(character, substitutes[choice]):
+                    return piece[:place] + substitutes[choice] + piece[place + 1 :]
         return piece
 
     def _alphabet(self, character: str) -> str:
         if character.isdigit():
             return "0123456789"
+        if character in self._language.alphabet:
+            return self._language.alphabet
         letters = self._language.letters
-        if character not in letters:
+        if character not in letters or not character.isalpha():
             return ""
         if character.isupper():
             return "".join(letter for letter in letters if letter.isupper())
         return "".join(letter for letter in letters if letter.isalpha() and not letter.isupper())
 
+    def _word(self, rng: Generator) -> str:
+        if rng.random() < _INVENTED:
+            alphabet, longest = self._language.alphabet, _LONGEST_INVENTED if self._language.separator else 3
+            signs = [alphabet[place] for place in rng.integers(len(alphabet), size=int(rng.integers(1, longest + 1)))]
+            invented = "".join(sign for sign in signs if has_glyph(self._face, sign))
+            if invented:
+                return invented
+        return str(rng.choice(self._language.words))
+
     def _distinct(self, one: str, other: str) -> bool:
-        return one != other and glyph_distance(self._face, one, other) >= _DISTINCT
+        return one != other and has_glyph(self._face, other) and glyph_distance(self._face, one, other) >= _DISTINCT

@@ -19,7 +19,7 @@ from cb_runtime.geometry import Box
 SCHEMA = 1
 """Number of the ground truth's JSON schema. A reader refuses any other number."""
 
-GENERATOR = "cb synth 3"
+GENERATOR = "cb synth 4"
 """Who rendered, with a number that rises whenever the same seed begins to give other videos."""
 
 TRUTH_SUFFIX = ".truth.json"

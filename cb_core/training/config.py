@@ -37,6 +37,7 @@ _NOT_NEGATIVE = (
     "label_smoothing",
     "auxiliary_weight",
     "epoch_pairs",
+    "hard_pairs",
     "seed",
 )
 
@@ -80,6 +81,8 @@ class Hyperparameters:
     always shown pairs in a freer order."""
     epoch_pairs: int = 0
     """Pairs of an epoch at most, drawn anew for each; 0 takes all. Large datasets are validated more often so."""
+    hard_pairs: float = 0.0
+    """Share of an epoch's pairs drawn from those the model got wrong when it last saw them, in [0, 1); 0 mines none."""
     patience: int = 6
     """Epochs without a better macro F1 after which training stops; 0 never stops early."""
     max_minutes: float | None = None
@@ -106,6 +109,8 @@ class Hyperparameters:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}.")
         if self.label_smoothing >= 1:
             raise UsageError(f"label_smoothing must be below 1, got {self.label_smoothing}.")
+        if self.hard_pairs >= 1:
+            raise UsageError(f"hard_pairs must be below 1, got {self.hard_pairs}.")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise UsageError(f"max_minutes must be above 0, got {self.max_minutes}.")
 

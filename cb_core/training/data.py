@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from cb_core.data.augmentation import PairAugmentation
 from cb_core.data.torch_dataset import PairDataset
 from cb_core.training.config import Hyperparameters
+from cb_core.training.mining import PairMemory
 from cb_core.training.model_choice import ModelChoice
 from cb_core.training.sampling import EpochSampler, SeededPairs, SharedPairs
 from cb_runtime.contract import LABELS, ModelMetadata
@@ -86,7 +87,13 @@ def class_warnings(splits: Splits) -> list[str]:
 
 
 def make_train_loader(
-    splits: Splits, settings: Hyperparameters, workers: int, device: torch.device, *, share_frames: bool
+    splits: Splits,
+    settings: Hyperparameters,
+    workers: int,
+    device: torch.device,
+    *,
+    share_frames: bool,
+    memory: PairMemory | None = None,
 ) -> tuple[DataLoader[dict[str, Any]], EpochSampler]:
     """Return the training loader and the sampler to which each epoch is told."""
     sampler = EpochSampler(
@@ -95,6 +102,8 @@ def make_train_loader(
         balanced=settings.balance == "sampler",
         share_frames=share_frames,
         epoch_pairs=settings.epoch_pairs,
+        memory=memory,
+        hard_share=settings.hard_pairs,
     )
     pairs = SeededPairs(splits.train, settings.seed, share_frames=share_frames)
     # A last batch of a few pairs would give noisy BatchNorm statistics; small splits keep theirs.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from cb_core.training.auxiliary import AuxiliaryTask, auxiliary_loss
 from cb_core.training.config import Hyperparameters
 from cb_core.training.data import Splits, default_workers, make_train_loader, make_val_loader, sample_count
 from cb_core.training.metrics import ValidationMeter, ValidationMetrics
+from cb_core.training.mining import PairMemory
 from cb_core.training.model import BATCH_INPUTS, TrainingModel
 from cb_core.training.optimization import make_loss, make_optimizer, make_schedule
 from cb_core.training.sampling import derived_seed
@@ -63,7 +65,10 @@ class Trainer:
         optimizer = make_optimizer(self.architecture, settings, self.auxiliary)
         # Other architectures gain nothing by it, so they are shown pairs in a freer order.
         share_frames = settings.share_frames and isinstance(architecture, LateFusion)
-        loader, self._sampler = make_train_loader(splits, settings, count, device, share_frames=share_frames)
+        self.memory = PairMemory(len(splits.train)) if settings.hard_pairs else None
+        loader, self._sampler = make_train_loader(
+            splits, settings, count, device, share_frames=share_frames, memory=self.memory
+        )
         model = TrainingModel(self.architecture, preprocessing, self.auxiliary)
         prepared = accelerator.prepare(model, optimizer, loader, make_val_loader(splits, settings, count, device))
         self._model: nn.Module = prepared[0]
@@ -88,13 +93,16 @@ class Trainer:
         self._model.train()
         watch = _Stopwatch()
         total, pairs = torch.zeros((), device=self.accelerator.device), 0
+        seen: list[tuple[Tensor, Tensor]] = []
         for step, batch in enumerate(watch.waiting_for(self._train_loader), start=1):
-            loss = self._step(batch)
+            loss, losses = self._step(batch)
+            seen.append((batch["pair"], losses))
             total += loss * sample_count(batch)
             pairs += sample_count(batch)
             if self.accelerator.device.type == "cpu" or step % CHECK_EVERY == 0 or step == len(self._train_loader):
                 self._check_loss(total, epoch, step)
             progress(f"epoch {epoch}", pairs, len(self._train_loader) * self._settings.batch_size)
+        self._remember(seen)
         mean = self.accelerator.reduce(total / pairs, reduction="mean").item()
         rate = pairs * self.accelerator.num_processes / watch.seconds
         return EpochStatistics(mean, rate, watch.wait_share)
@@ -114,7 +122,13 @@ class Trainer:
         torch.manual_seed(derived_seed(self._settings.seed, "epoch", epoch, self.accelerator.process_index))
         self._sampler.start_epoch(epoch)
 
-    def _step(self, batch: dict[str, Any]) -> Tensor:
+    def _remember(self, seen: list[tuple[Tensor, Tensor]]) -> None:
+        if self.memory is not None:
+            pairs, losses = (torch.cat(parts) for parts in zip(*seen, strict=True))
+            self.memory.remember(self.accelerator.gather(pairs).cpu(), self.accelerator.gather(losses).cpu())
+
+    def _step(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Change the weights; return the loss trained on, and the cross entropy of every pair (batch,)."""
         with self.accelerator.accumulate(self._model):
             logits, auxiliary = self._outputs(batch)
             loss: Tensor = self._loss(logits, batch["label"])
@@ -128,7 +142,7 @@ class Trainer:
             self.optimizer.zero_grad()
             if self.accelerator.sync_gradients:
                 self.schedule.after_step()
-        return loss.detach()
+        return loss.detach(), F.cross_entropy(logits.detach(), batch["label"], reduction="none")
 
     def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         outputs: tuple[Tensor, Tensor | None] = self._model(**{name: batch[name] for name in BATCH_INPUTS})

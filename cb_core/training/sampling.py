@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cb_core.training.clips import clip_order
+from cb_core.training.clips import CLIP_PAIRS, clip_order
+from cb_core.training.mining import PairMemory
 from cb_runtime.contract import LABELS
 
 
@@ -34,10 +35,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
         balanced: Draw each class equally often.
         share_frames: Bring pairs that share frames together (see `cb_core.training.clips`).
         epoch_pairs: Pairs of an epoch at most; 0 for all.
+        memory: Where an epoch's hard pairs come from.
+        hard_share: Share of hard pairs, as far as the memory has them.
     """
 
     def __init__(
-        self, pairs: KnownPairs, seed: int, *, balanced: bool, share_frames: bool, epoch_pairs: int = 0
+        self,
+        pairs: KnownPairs,
+        seed: int,
+        *,
+        balanced: bool,
+        share_frames: bool,
+        epoch_pairs: int = 0,
+        memory: PairMemory | None = None,
+        hard_share: float = 0.0,
     ) -> None:
         self._pairs = pairs
         self._labels = torch.as_tensor(pairs.labels, dtype=torch.long)
@@ -45,6 +56,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._balanced = balanced
         self._share_frames = share_frames
         self._count = min(epoch_pairs or len(pairs.labels), len(pairs.labels))
+        self._memory = memory
+        self._hard_count = int(hard_share * self._count)
         self.epoch = 0
 
     def start_epoch(self, epoch: int) -> None:
@@ -61,10 +74,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", self.epoch))
         count = len(self._labels)
         drawn = self._balanced_order(generator) if self._balanced else torch.randperm(count, generator=generator)
-        order = drawn.tolist()
-        if self._share_frames:
-            order = clip_order(order, self._pairs.video_ids, self._pairs.strip_ids, generator)
+        order = self._clips(drawn, generator)
+        if self._memory is not None and self._hard_count:
+            hard = self._clips(self._memory.draw(self._hard_count, generator), generator)
+            order = _shuffled(order[: self._count - len(hard)] + hard, generator)
         return ((self.epoch, index) for index in order[: self._count])
+
+    def _clips(self, drawn: Tensor, generator: torch.Generator) -> list[int]:
+        order = drawn.tolist()
+        if self._share_frames and order:
+            order = clip_order(order, self._pairs.video_ids, self._pairs.strip_ids, generator)
+        return order
 
     def _balanced_order(self, generator: torch.Generator) -> Tensor:
         members = [torch.nonzero(self._labels == label).flatten() for label in range(len(LABELS))]
@@ -75,6 +95,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
             chosen = classes == label
             order[chosen] = indices[torch.randint(len(indices), (int(chosen.sum()),), generator=generator)]
         return order
+
+
+def _shuffled(order: list[int], generator: torch.Generator) -> list[int]:
+    """Return the pairs with clips in another order."""
+    starts = torch.randperm(-(-len(order) // CLIP_PAIRS), generator=generator) * CLIP_PAIRS
+    return [pair for start in starts.tolist() for pair in order[start : start + CLIP_PAIRS]]
 
 
 class Pairs(Protocol):

@@ -62,6 +62,7 @@ def training_state(state: RunState, trainer: Trainer, hyperparameters: Mapping[s
         "schedule": trainer.schedule.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
         "auxiliary": trainer.auxiliary.state_dict() if trainer.auxiliary is not None else None,
+        "memory": trainer.memory.state_dict() if trainer.memory is not None else None,
         "precision": trainer.accelerator.mixed_precision,
         "hyperparameters": dict(hyperparameters),
     }
@@ -98,5 +99,7 @@ def restore(checkpoint: Checkpoint, trainer: Trainer) -> None:
     trainer.schedule.load_state_dict(stored["schedule"])
     if trainer.auxiliary is not None:
         trainer.auxiliary.load_state_dict(stored["auxiliary"])
+    if trainer.memory is not None and stored.get("memory"):
+        trainer.memory.load_state_dict(stored["memory"])
     if trainer.accelerator.scaler is not None and stored["scaler"]:
         trainer.accelerator.scaler.load_state_dict(stored["scaler"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cb_export.cli._engine import check_engine_options, engine_options, engine_options_from, print_engine
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import UsageError, require
 
@@ -18,8 +19,14 @@ FILE = click.Path(path_type=Path)
 
 @reporting("export")
 @click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt.")
-@click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx.")
+@click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx or trt.")
 @click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
+@click.option(
+    "--package",
+    type=FILE,
+    help="Write a package, e.g. best.cbx, in place of the artifact: model, proof and model card.",
+)
+@click.option("--licence", help="With --package: under which licence the model may be used, for its model card.")
 @click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
 @click.option("--precision", default="fp32", show_default=True, help="Arithmetic: fp32, fp16 or int8.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
@@ -32,11 +39,14 @@ FILE = click.Path(path_type=Path)
     help="Write the graph in stages too, with which each frame is encoded once.  [default: where possible]",
 )
 @click.option("--plugin", "plugins", type=FILE, multiple=True, help="Python file that registers architectures.")
+@engine_options
 def export(
     *,
     checkpoint: Path,
     format_name: str,
     output: Path | None,
+    package: Path | None,
+    licence: str | None,
     opset: int,
     precision: str,
     golden: Path | None,
@@ -46,16 +56,25 @@ def export(
     staged: bool | None,
     plugins: tuple[Path, ...],
     report: Report,
+    **engine: Any,  # noqa: ANN401  (the options of TensorRT)
 ) -> None:
     """Export a checkpoint: merge LoRA, trace, build, compare with PyTorch, publish.
 
     The artifact appears only if it agrees with the checkpoint on its golden samples (exit code 7 otherwise).
+
+    With --format trt it is a TensorRT engine, with a sidecar beside it that has to be copied along.
     """
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
     from cb_core.evaluation.tuning import decoding_from_file
+    from cb_export.package import export_package
     from cb_export.pipeline import ExportOptions, export_checkpoint
 
+    if package is not None and output is not None:
+        raise UsageError("Give either --output or --package: a package holds the artifact.")
+    if licence is not None and package is None:
+        raise UsageError("--licence stands in the model card of a package: give --package too.")
+    unverified = check_engine_options(format_name, engine)
     options = ExportOptions(
         format=format_name,
         opset=opset,
@@ -66,10 +85,17 @@ def export(
         staged=staged,
         plugins=tuple(map(str, plugins)),
         decoding=decoding_from_file(decoding) if decoding else None,
+        engine=engine_options_from(engine),
+        unverified=unverified,
     )
     with report.progress() as progress:
+        if package is not None:
+            _print_package(report, package, export_package(checkpoint, package, options, progress, licence))
+            return
         result = export_checkpoint(checkpoint, output, options, progress)
-    if not result.report:
+    if result.metadata.parity and result.metadata.parity["ok"] is None:
+        report.warn(f"{result.path} was {result.report}\nRun it where it will be used: cb verify {result.path}")
+    elif not result.report:
         report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
     if result.staged is not None and not result.staged:
         report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
@@ -83,6 +109,15 @@ def _batches(text: str) -> tuple[int, ...]:
         raise UsageError(f"--batches takes whole numbers separated by commas, e.g. 1,2,8, got {text!r}.") from error
 
 
+def _print_package(report: Report, package: Path, result: ExportResult) -> None:
+    size = package.stat().st_size
+    report.print(f"{package}: {result.metadata.architecture_name}, {size / 2**20:.1f} MiB")
+    report.print(str(result.report))
+    report.print("It runs where cb_runtime is: cb infer VIDEO --checkpoint " + str(package))
+    plain = result.to_dict()
+    report.result({"package": str(package), "size": size, "parity": plain["parity"], "metadata": plain["metadata"]})
+
+
 def _print(report: Report, result: ExportResult) -> None:
     from cb_runtime.stages import stages_path
 
@@ -91,13 +126,15 @@ def _print(report: Report, result: ExportResult) -> None:
         f"{result.path}: {metadata.architecture_name}, {metadata.precision}, opset {metadata.opset}, "
         f"{result.size / 2**20:.1f} MiB"
     )
+    print_engine(report, result.path)
     if metadata.lora_merge:
         report.print(
             "LoRA: {layers} layers merged, logits changed by {max_abs_logit_difference:.1e}".format_map(
                 metadata.lora_merge
             )
         )
-    report.print(str(result.report))
+    if result.report:
+        report.print(str(result.report))
     if result.staged is not None:
         report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")

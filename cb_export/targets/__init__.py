@@ -7,7 +7,13 @@ A target module has
 - `build(graph, metadata, options, path) -> ModelMetadata`: write the artifact; returns the metadata it holds,
   completed by what was read back from the file;
 - `build_part(graph, options, path)`: write a part of a model, an encoder or a classifier, without metadata;
-- `write_metadata(path, metadata)`: replace the metadata of a built artifact, and nothing else of it.
+- `write_metadata(path, metadata)`: replace the metadata of a built artifact, and nothing else of it;
+- `companion(path)`: the file that belongs to an artifact and is published with it, if any;
+- `runs_here(options)`: whether an artifact built with these options can run here, which its parity gate needs;
+- `gate_batches(options, batches)`: the batch sizes to compare at, given those asked for;
+- `STAGES`: whether it writes staged graphs;
+- `BUILT_FROM_ONNX`: whether `build` calls `options.on_source`, so that what cannot run here can be compared as ONNX;
+- `GATE_DEVICE`: the device on which the parity gate runs its artifacts.
 
 To add one: a module in this folder and a line in `TARGETS`. The conformance tests run over all of them.
 """
@@ -15,18 +21,21 @@ To add one: a module in this folder and a line in `TARGETS`. The conformance tes
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from cb_export.trt.options import EngineOptions
 from cb_runtime.errors import UsageError
+from cb_runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from cb_export.graph import Graph
-    from cb_runtime.backends import Feeds
+    from cb_runtime.backends import Availability, Feeds
     from cb_runtime.contract import ModelMetadata
 
-TARGETS = {"onnx": "cb_export.targets.onnx"}
+TARGETS = {"onnx": "cb_export.targets.onnx", "trt": "cb_export.targets.tensorrt"}
 """Format name, as `--format` takes it, to module."""
 
 
@@ -40,6 +49,12 @@ class TargetOptions:
     """Arithmetic: one of the target's `PRECISIONS`. Half precision is in the traced graph already."""
     calibration: Feeds | None = None
     """Inputs of the graph on which int8 is calibrated; needed for int8 alone."""
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    """How to build a TensorRT engine; only that target uses it."""
+    on_source: Callable[[Path], None] | None = None
+    """Called with the ONNX file that an engine is built from, before it is; what it raises ends the build."""
+    progress: Progress = no_progress
+    """Told about a build that takes long."""
 
 
 class Target(Protocol):
@@ -47,6 +62,9 @@ class Target(Protocol):
 
     SUFFIX: str
     PRECISIONS: tuple[str, ...]
+    STAGES: bool
+    BUILT_FROM_ONNX: bool
+    GATE_DEVICE: str
 
     def build(self, graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: Path) -> ModelMetadata:
         """Write the artifact to `path`; return the metadata it holds. Raises CbError when it cannot be built."""
@@ -58,6 +76,18 @@ class Target(Protocol):
 
     def write_metadata(self, path: Path, metadata: ModelMetadata) -> None:
         """Replace the metadata of the artifact at `path`."""
+        ...
+
+    def companion(self, path: Path) -> Path | None:
+        """Return the file that belongs to the artifact at `path`, which need not be there; None when none does."""
+        ...
+
+    def runs_here(self, options: TargetOptions) -> Availability:
+        """Tell whether an artifact built with these options can run here. Raises CbError when it cannot be built."""
+        ...
+
+    def gate_batches(self, options: TargetOptions, batches: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the batch sizes to compare at, given those asked for."""
         ...
 
 

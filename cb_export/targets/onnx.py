@@ -16,12 +16,15 @@ import torch
 from cb_export.graph import Graph, first_lines
 from cb_export.quantize import quantize
 from cb_export.targets import TargetOptions
-from cb_runtime.backends import METADATA_KEY
+from cb_runtime.backends import METADATA_KEY, Availability, load_backend
 from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import ModelError, UsageError
 
 SUFFIX = ".onnx"
 PRECISIONS = ("fp32", "fp16", "int8")
+STAGES = True
+BUILT_FROM_ONNX = False
+GATE_DEVICE = "cpu"
 
 _TRACES = ("doc_string", "metadata_props")
 """Fields, at any depth of the file, in which the exporter leaves traces."""
@@ -80,6 +83,21 @@ def write_metadata(path: Path, metadata: ModelMetadata) -> None:
     model = onnx.load(path)
     _set_metadata(model, metadata)
     path.write_bytes(model.SerializeToString())
+
+
+def companion(path: Path) -> Path | None:
+    """Return None: an ONNX file is complete in itself."""
+    return None
+
+
+def runs_here(options: TargetOptions) -> Availability:
+    """Tell whether ONNX Runtime can run an artifact here."""
+    return load_backend("onnxruntime").available()
+
+
+def gate_batches(options: TargetOptions, batches: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the batch sizes asked for: ONNX Runtime runs all alike."""
+    return batches
 
 
 def _onnx_from_graph(graph: Graph, opset: int) -> onnx.ModelProto:

@@ -61,6 +61,8 @@ class OpenOptions:
     """Python files that register architectures; only a backend that runs checkpoints uses them."""
     reuse: bool = True
     """Open an artifact's staged graph too, where it has one; only a backend that runs artifacts uses it."""
+    public_key: str | Path | None = None
+    """PEM file of the key that must have signed a package; only the backend for packages uses it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @reporting("infer")
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_OR_DB...")
 @click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="Model: best.onnx, or best.pt.  [default: the one in the box]"
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Model: best.onnx, best.cbx or best.pt.  [default: the one in the box]",
 )
 @click.option(
     "--output", default=".", show_default=True, type=click.Path(path_type=Path), help="Folder of the outputs."
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--format", "formats", default="srt,json", show_default=True, help="srt, vtt, ass, json, csv, video_db.")
 @click.option("--region", help="Caption region LEFT,TOP,RIGHT,BOTTOM in pixels or fractions; no OCR is needed then.")
 @click.option("--layout", type=click.Path(path_type=Path), help="JSON layout, or text boxes found elsewhere.")
+@click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
@@ -74,6 +77,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         batch_size=options["batch"],
         plugins=options["plugins"],
         reuse=options["reuse"],
+        public_key=options["public_key"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
     outcomes: list[VideoOutcome] = []

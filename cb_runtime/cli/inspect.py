@@ -21,22 +21,36 @@ if TYPE_CHECKING:
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
 def inspect(report: Report, artifact: Path | None, plugins: tuple[str, ...]) -> None:
-    """Print the contract of ARTIFACT (.onnx or .pt; the model in the box when left out).
+    """Print the contract of ARTIFACT (.onnx, .engine, .cbx or .pt; the model in the box when left out).
 
     Inputs, preprocessing, origin, parity.
     """
     from cb_runtime.files import sha256_of_file
     from cb_runtime.golden import golden_path
     from cb_runtime.models import default_model_path
-    from cb_runtime.session import open_session
+    from cb_runtime.package import SUFFIX, open_package
 
     artifact = artifact or default_model_path()
-    metadata = open_session(artifact, device="cpu", plugins=plugins).metadata
-    golden = golden_path(artifact)
-    file = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}
+    packed = open_package(artifact) if artifact.suffix.lower() == SUFFIX else None
+    metadata = _metadata(artifact, plugins) if packed is None else packed.manifest.contract
+    golden = golden_path(artifact) if packed is None else artifact
+    file: dict[str, Any] = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}
     file["golden_samples"] = str(golden) if golden.is_file() else None
+    if packed is not None:
+        file["artifacts"] = ", ".join(one.file for one in packed.manifest.artifacts)
+        file |= {"signed": packed.signed, "members": len(packed.manifest.members), "licence": packed.manifest.licence}
     report.result({"file": file, "metadata": metadata.to_dict()})
     report.print(_table(file, metadata))
+
+
+def _metadata(artifact: Path, plugins: tuple[str, ...]) -> ModelMetadata:
+    from cb_runtime.backends import backend_for
+    from cb_runtime.session import open_session
+
+    # An engine's contract stands beside it; opening it would need the GPU that it was built for.
+    read = getattr(backend_for(artifact)[1], "read_metadata", None)
+    metadata: ModelMetadata = read(artifact) if read else open_session(artifact, device="cpu", plugins=plugins).metadata
+    return metadata
 
 
 def _table(file: dict[str, Any], metadata: ModelMetadata) -> Table:

@@ -16,6 +16,7 @@ from cb_runtime.errors import ParityError, UsageError
 @click.option(
     "--golden", type=click.Path(path_type=Path), help="Golden samples.  [default: ARTIFACT's name with .golden.npz]"
 )
+@click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--batch", "batches", default="1,2,3,15,16", show_default=True, help="Batch sizes to run.")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
@@ -23,7 +24,7 @@ from cb_runtime.errors import ParityError, UsageError
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
 def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
-    """Run golden samples through ARTIFACT (.onnx or .pt) on this machine and compare with PyTorch's own answers.
+    """Run golden samples through ARTIFACT (.onnx, .engine, .pt) on this machine and compare with PyTorch's own answers.
 
     Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run
     as well.
@@ -32,15 +33,17 @@ def verify(report: Report, artifact: Path | None, golden: Path | None, batches: 
     """
     from cb_runtime.golden import golden_path, load_golden_samples
     from cb_runtime.models import default_model_path
+    from cb_runtime.package import SUFFIX, open_package
     from cb_runtime.parity import verify_session
     from cb_runtime.session import open_session
 
     sizes = _batch_sizes(batches)
     artifact = artifact or default_model_path()
     session = open_session(artifact, **options)
-    samples = golden or golden_path(artifact)
+    packed = golden is None and artifact.suffix.lower() == SUFFIX
+    samples = golden or (artifact if packed else golden_path(artifact))
     with report.progress("batch sizes") as progress:
-        reference = load_golden_samples(samples)
+        reference = open_package(artifact).golden() if packed else load_golden_samples(samples)
         outcome = verify_session(session, reference, sizes, progress=progress)
         stages = session.stages
         staged = None if stages is None else verify_session(stages, reference, sizes, progress=progress)

@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from tiny_training import ARCHITECTURE, PLUGIN, write_dataset
 
+from cb_core import models
 from cb_core.checkpoint import load_checkpoint
 from cb_core.cli.train import train
 from cb_core.data import get_dataset_db
@@ -68,6 +69,13 @@ def test_the_model_in_the_box_can_be_tuned_to_ones_own_videos(dataset):
     result = CliRunner().invoke(train, [str(dataset), "--name", "own", "--start-from", "default", *options])
     assert result.exit_code == 0, result.output
     assert load_checkpoint("runs/own/best.pt").config["architecture_name"] == "aligned_comparison"
+
+
+def test_an_installation_without_the_models_checkpoint_says_what_to_do(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "DEFAULT_CHECKPOINT", tmp_path / "default.pt")
+    result = run(dataset, "--start-from", "default")
+    assert result.exit_code == ModelError.exit_code
+    assert "--start-from" in result.stderr
 
 
 def test_a_missing_checkpoint_to_start_from_is_named(dataset):

@@ -218,6 +218,21 @@ def test_two_processes_may_create_the_same_dataset_at_once(tmp_path):
     assert [process.wait() for process in processes] == [0, 0]
 
 
+def test_a_dataset_that_another_process_creates_meanwhile_is_not_taken_for_a_foreign_file(tmp_path, monkeypatch):
+    path, read = tmp_path / "d.db", database._current_revision
+
+    def overtaken(connection):
+        found = read(connection)
+        monkeypatch.setattr(database, "_current_revision", read)
+        connection.rollback()
+        next(get_dataset_db(path, create=True)).close()
+        return found
+
+    monkeypatch.setattr(database, "_current_revision", overtaken)
+    with next(get_dataset_db(path, create=True)) as db:
+        assert db.query(DatasetSettings).count() == 0
+
+
 OPEN_READ_CLOSE = """
 import sys
 from cb_core.data.database import open_session_on

@@ -95,6 +95,28 @@ def test_where_letters_join_near_identical_captions_differ_in_one_word():
     assert sum(a != b for a, b in zip(sentence.pieces, other.pieces, strict=True)) == 1
 
 
+def test_captions_show_letters_beyond_the_vocabulary():
+    polish = next(language for language in LANGUAGES if language.name == "polish")
+    writer, rng = Writer(polish, built_in_face()), np.random.default_rng(2)
+    pieces = [piece.strip(",.?!-").lower() for _ in range(60) for piece in writer.sentence(rng, 6).pieces]
+    known = {word.lower() for word in polish.words}
+    invented = [piece for piece in pieces if piece.isalpha() and piece not in known]
+    assert 0.1 < len(invented) / len(pieces) < 0.4
+
+
+def test_most_captions_of_the_similar_pace_differ_in_one_character():
+    pairs = [
+        pair
+        for plan in plans(12, pace="similar")
+        for pair in pairwise(plan.events)
+        if pair[0].end_frame + 2 >= pair[1].start_frame
+    ]
+    near = [
+        len(a.text) == len(b.text) and sum(x != y for x, y in zip(a.text, b.text, strict=True)) == 1 for a, b in pairs
+    ]
+    assert np.mean(near) > 0.55
+
+
 def test_signs_that_a_font_lacks_are_not_used():
     for seed in range(50):
         writer = Writer(LANGUAGES[0], built_in_face())

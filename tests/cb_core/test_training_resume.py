@@ -46,8 +46,9 @@ def losses(dataset) -> list[dict]:
     return [{key: entry[key] for key in entry if key not in TIMES} for entry in experiment(dataset).history]
 
 
-def test_an_interrupted_run_resumes_to_the_same_losses_and_the_same_row(dataset, tmp_path):
-    settings = {"epochs": 4, "augment": True, "balance": "sampler"}
+@pytest.mark.parametrize("more", [{"balance": "sampler"}, {"hard_pairs": 0.5}], ids=["balanced", "mined"])
+def test_an_interrupted_run_resumes_to_the_same_losses_and_the_same_row(dataset, tmp_path, more):
+    settings = {"epochs": 4, "augment": True, **more}
     train(run_config(dataset, hyperparameters=settings))
     expected, weights = losses(dataset), load_checkpoint(tmp_path / "run" / "last.pt").model_state_dict
     shutil.rmtree(tmp_path / "run")

@@ -14,6 +14,7 @@ from tiny_pairs import random_inputs, write_run
 
 from cb_core import registry
 from cb_export.cli.export import export
+from cb_export.package import write_package
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.targets import onnx as onnx_target
 from cb_runtime import files
@@ -236,6 +237,15 @@ def test_a_list_of_stages_that_breaks_the_contract_is_an_error(exported, key, va
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), key: value}))
     with pytest.raises(ContractError, match=says):
         open_session(exported)
+
+
+def test_a_package_holds_the_staged_graph_too_and_checks_it(artifacts, tmp_path):
+    artifact = next(iter(artifacts.values()))
+    place = tmp_path / "best.cbx"
+    write_package(place, artifact, golden_path(artifact), open_session(artifact).metadata)
+    described = open_session(place).describe()
+    assert described["features_reused"] is True
+    assert open_session(place, reuse=False).stages is None
 
 
 def test_without_its_folder_an_artifact_is_opened_without_reuse(exported):

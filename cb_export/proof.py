@@ -1,0 +1,73 @@
+"""What is known of an artifact that cannot run on this machine: the parity of the ONNX it was built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cb_export.gate import GateReport, Run, run_gate
+from cb_runtime.errors import ModelError, ParityError
+from cb_runtime.golden import GoldenSamples
+from cb_runtime.progress import Progress
+from cb_runtime.session import open_session
+
+RUNS_ON_CPU = ("fp32", "int8")
+"""Precisions that ONNX Runtime's CPU provider computes in itself; of others a failure to run says nothing."""
+
+
+@dataclass(frozen=True)
+class Unverified:
+    """Outcome for an artifact that could not be run; never true."""
+
+    reason: str
+    """Why it could not be run here."""
+    onnx: GateReport | None
+    """Outcome of the gate for the ONNX it was built from; None when that could not be run either."""
+    onnx_reason: str | None = None
+    """Why the ONNX could not be run; None when it was."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        source = f"\n{self.onnx}" if self.onnx is not None else f" not run either: {self.onnx_reason}"
+        return f"NOT RUN here: {self.reason}.\nThe ONNX it was built from:{source}"
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return the parity summary that the artifact carries: `ok` is null, as nobody knows."""
+        onnx = {"ok": None, "reason": self.onnx_reason} if self.onnx is None else self.onnx.to_dict()
+        return {"ok": None, "reason": f"not run: {self.reason}", "onnx": onnx}
+
+
+def gate_source(
+    reason: str, onnx_file: Path, reference: Run, golden: GoldenSamples, batches: tuple[int, ...], progress: Progress
+) -> Unverified:
+    """Compare the ONNX that an artifact is built from with PyTorch.
+
+    Args:
+        reason: Why the artifact itself cannot be run here.
+        onnx_file: What it is built from.
+        reference: PyTorch.
+        golden: Real pairs.
+        batches: Batch sizes to compare at.
+        progress: Told about every batch size.
+
+    Raises ModelError when an ONNX in a precision that runs on any CPU cannot be run: it is broken.
+    """
+    session = open_session(onnx_file, device="cpu", reuse=False)
+    try:
+        return Unverified(reason, run_gate(session, reference, golden, batches, progress))
+    except ModelError as error:
+        if session.metadata.precision in RUNS_ON_CPU:
+            raise
+        return Unverified(reason, None, str(error))
+
+
+def refuse_unverified(suffix: str, reason: str) -> ParityError:
+    """Return the error of an export whose artifact could not be run, where nobody agreed to that."""
+    return ParityError(
+        f"The parity gate cannot run {suffix} files here: {reason}. Nothing was built. Export on a machine that runs "
+        "them, or publish with --unverified what was compared as ONNX only, and run `cb verify` where it will be used."
+    )

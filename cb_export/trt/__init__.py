@@ -1,0 +1,1 @@
+"""From ONNX to a TensorRT engine, with either flavour, on machines with and without a GPU."""

@@ -1,0 +1,165 @@
+"""The backend for packages (`.cbx`): proves the file, opens the artifact that suits this machine, checks its answers.
+
+What the engine needs is unpacked into a private temporary folder, which is gone again when the model is open: nothing
+is shared between processes, nothing is left behind, and no home folder needs to be writable (TMPDIR says where).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cb_runtime.backends import (
+    Availability,
+    Backend,
+    Executor,
+    Feeds,
+    Logits,
+    OpenOptions,
+    backend_for,
+    backend_names,
+    load_backend,
+)
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import ContractError, MissingPackageError, ModelError, StorageError
+from cb_runtime.gpus import list_gpus
+from cb_runtime.package import SUFFIX, Package, open_package
+from cb_runtime.package.choice import Attempt, attempts
+from cb_runtime.package.self_check import check_answers
+from cb_runtime.parity import Runs
+from cb_runtime.stages import Stages
+
+SUFFIXES = (SUFFIX,)
+"""File name endings this backend opens."""
+
+
+def available() -> Availability:
+    """Tell whether an engine for what packages hold is here."""
+    engines = [name for name in backend_names() if _opens_artifacts(load_backend(name))]
+    ready = [name for name in engines if load_backend(name).available().ok]
+    if ready:
+        return Availability(True, f"runs what is in it with {', '.join(ready)}")
+    fix = next((load_backend(name).available().fix for name in engines), None)
+    return Availability(False, f"none of {', '.join(engines)} can run", fix)
+
+
+def _opens_artifacts(backend: Backend) -> bool:
+    return SUFFIX not in backend.SUFFIXES and ".pt" not in backend.SUFFIXES
+
+
+def open_artifact(path: Path, options: OpenOptions) -> PackageExecutor:
+    """Open the best artifact of a package.
+
+    Raises:
+        ModelError: The package is refused, or none of its artifacts can be run as asked.
+        ParityError: The artifact does not answer as PyTorch did, on this machine.
+        UsageError: An unknown device, a public key that cannot be used, or what the artifact's backend refuses.
+        StorageError: There is no room to unpack the artifact.
+        MissingPackageError: No engine for any of its artifacts is installed, or none to check signatures.
+    """
+    package = open_package(path, options.public_key)
+    gpus = [gpu.compute_capability for gpu in list_gpus()]
+    failures: list[ModelError | MissingPackageError] = []
+    for attempt in attempts(package.manifest, options.device, gpus, reuse=options.reuse):
+        try:
+            return _opened(package, attempt, options, [str(failure) for failure in failures])
+        except ContractError:
+            raise
+        except (ModelError, MissingPackageError) as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    raise ModelError(_nothing_runs(package, options.device, failures))
+
+
+def _nothing_runs(package: Package, device: str, failures: Sequence[Exception]) -> str:
+    held = ", ".join(artifact.folder for artifact in package.manifest.artifacts)
+    tried = "".join(f"\n  - {failure}" for failure in failures)
+    return (
+        f"{package.path} has nothing that runs here on device {device}; it holds {held}. Choose another --device, or "
+        f"export an artifact for this machine.{tried}"
+    )
+
+
+def _opened(package: Package, attempt: Attempt, options: OpenOptions, failures: Sequence[str]) -> PackageExecutor:
+    with _unpacked(package, attempt) as folder:
+        artifact = Path(folder) / attempt.artifact.file
+        inner = _open_inner(package, artifact, attempt, options)
+    if inner.metadata.checkpoint_sha256 != package.manifest.contract.checkpoint_sha256:
+        raise ContractError(f"{package.path}: {attempt.artifact.file} is of another checkpoint than its package.")
+    executor = PackageExecutor(package, attempt, inner, 0, tuple(failures))
+    graphs: dict[str, Runs] = {attempt.artifact.file: executor}
+    if executor.stages is not None:
+        graphs[attempt.artifact.stages] = executor.stages
+    return replace(executor, checked=check_answers(str(package.path), graphs, package.golden()))
+
+
+def _unpacked(package: Package, attempt: Attempt) -> TemporaryDirectory[str]:
+    try:
+        folder = TemporaryDirectory(prefix="cb-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"{package.path} cannot be unpacked ({error}). Set TMPDIR to a folder with room.") from error
+    try:
+        package.extract(attempt.artifact, Path(folder.name))
+    except BaseException:
+        folder.cleanup()
+        raise
+    return folder
+
+
+def _open_inner(package: Package, artifact: Path, attempt: Attempt, options: OpenOptions) -> Executor:
+    """Open an unpacked artifact; errors name the package and not the folder it was unpacked into."""
+    chosen = attempt.device != options.device
+    threads = None if chosen and attempt.device.startswith("cuda") else options.threads
+    inner = replace(options, device=attempt.device, threads=threads, public_key=None)
+    try:
+        return backend_for(artifact)[1].open_artifact(artifact, inner)
+    except MissingPackageError:
+        raise
+    except ModelError as error:
+        text = str(error).replace(str(artifact.parent.parent), str(package.path))
+        raise type(error)(text) from error
+
+
+@dataclass(frozen=True)
+class PackageExecutor:
+    """An artifact of a package, on a device."""
+
+    package: Package
+    attempt: Attempt
+    inner: Executor
+    """The artifact, opened by the backend for its kind."""
+    checked: int
+    """Golden samples it was checked on."""
+    failures: tuple[str, ...]
+    """Why artifacts that would have suited better could not be opened."""
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """The contract inside the artifact."""
+        return self.inner.metadata
+
+    @property
+    def stages(self) -> Stages | None:
+        """The artifact in two steps, where it has them and reuse was asked for."""
+        stages: Stages | None = getattr(self.inner, "stages", None)
+        return stages
+
+    def run(self, feeds: Feeds) -> Logits:
+        """Return float32 logits `(batch, 5)`. Raises what the artifact's backend raises."""
+        return self.inner.run(feeds)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the artifact's backend says, why this artifact was taken, and how the package was proven."""
+        inner = self.inner.describe()
+        tried = "".join(f"; tried before: {failure}" for failure in self.failures)
+        return {
+            **inner,
+            "reason": f"{self.attempt.why}; {inner['reason']}{tried}",
+            "artifact": self.attempt.artifact.file,
+            "self_checked": self.checked,
+            "signer": self.package.signer,
+        }

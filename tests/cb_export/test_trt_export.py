@@ -1,0 +1,247 @@
+"""`cb export --format trt`: what is published, what is refused, and what is said of an engine nobody could run here."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from test_export_command import wrong_bias
+from tiny_pairs import golden_of, seeded_model, write_run
+
+from cb_core.checkpoint import save_checkpoint
+from cb_core.registry import create_model
+from cb_export.cli.export import export
+from cb_export.proof import gate_source
+from cb_export.targets import TargetOptions, load_target
+from cb_export.targets import onnx as onnx_target
+from cb_export.targets import tensorrt as target
+from cb_export.trt.choice import choose
+from cb_export.trt.options import EngineOptions
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.files import sha256_of_file
+from cb_runtime.golden import golden_path
+from cb_runtime.stages import stages_path
+from cb_runtime.trt.sidecar import read_sidecar, sidecar_path
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'cb-toolkit[rtx]'")
+
+
+def engine_runs_here():
+    return choose(EngineOptions(flavour="rtx")).runs_here().ok
+
+
+blind = pytest.mark.skipif(engine_runs_here(), reason="the engine can be run here")
+
+
+def run(*arguments, format_name="trt"):
+    fixed = ["--format", format_name] + (["--flavor", "rtx"] if format_name == "trt" else [])
+    return CliRunner().invoke(export, [*fixed, *(str(argument) for argument in arguments)])
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+@blind
+class TestWithoutAGpu:
+    def test_an_engine_nobody_ran_is_not_published_unless_that_is_agreed_to(self, checkpoint):
+        done = run("--checkpoint", checkpoint, "--json")
+        assert done.exit_code == 7
+        message = json.loads(done.stdout)["error"]["message"]
+        assert "cannot run .engine files here" in message
+        assert "--unverified" in message
+        assert "cb verify" in message
+        assert names(checkpoint.parent) == ["best.golden.npz", "best.pt"]
+
+    def test_unverified_it_is_published_with_all_that_is_known(self, checkpoint):
+        done = run("--checkpoint", checkpoint, "--unverified", "--batch", "1:2:4", "--workspace", "64")
+        assert done.exit_code == 0, done.output
+        assert "NOT RUN here" in done.stderr
+        assert "cb verify" in done.stderr
+        assert "Layers with weights: 100% Float" in done.stdout
+        assert "Built by TensorRT for RTX" in done.stdout
+        assert names(checkpoint.parent) == ["best.engine", "best.engine.json", "best.golden.npz", "best.pt"]
+
+        engine = checkpoint.with_suffix(".engine")
+        record = read_sidecar(engine)
+        assert record.plan_sha256 == sha256_of_file(engine)
+        assert (str(record.profile), record.build["workspace_mib"]) == ("1:2:4", 64)
+        metadata = record.metadata
+        assert metadata.parity["ok"] is None
+        assert metadata.parity["reason"].startswith("not run: ")
+        assert metadata.parity["onnx"]["ok"] is True
+        assert metadata.checkpoint_sha256 == sha256_of_file(checkpoint)
+        assert metadata.producer_versions.keys() >= {"cb-toolkit", "torch", "onnx", "tensorrt_rtx"}
+        assert metadata.replace(parity=None).to_compact_json().encode() in engine.read_bytes()
+
+    def test_json_says_that_nobody_knows(self, checkpoint):
+        document = json.loads(run("--checkpoint", checkpoint, "--unverified", "--json").stdout)
+        assert document["parity"]["ok"] is document["metadata"]["parity"]["ok"] is None
+        assert document["artifact"].endswith("best.engine")
+
+    def test_an_onnx_that_does_not_agree_is_never_built_from(self, checkpoint, monkeypatch):
+        monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_bias)
+        monkeypatch.setattr(target, "engine_from_onnx", None)
+        done = run("--checkpoint", checkpoint, "--unverified")
+        assert done.exit_code == 7
+        assert "does not agree" in done.stderr
+        assert names(checkpoint.parent) == ["best.golden.npz", "best.pt"]
+
+    def test_on_request_even_that_is_published_and_told(self, checkpoint, monkeypatch):
+        monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_bias)
+        done = run("--checkpoint", checkpoint, "--unverified", "--allow-parity-failure")
+        assert done.exit_code == 0, done.output
+        assert "FAILED" in done.stderr
+        assert read_sidecar(checkpoint.with_suffix(".engine")).metadata.parity["onnx"]["ok"] is False
+
+    def test_the_staged_graph_of_an_onnx_beside_it_stays(self, checkpoint):
+        staged = stages_path(checkpoint)
+        staged.mkdir()
+        (staged / "classifier.onnx").touch()
+        assert run("--checkpoint", checkpoint, "--unverified").exit_code == 0
+        assert names(staged) == ["classifier.onnx"]
+
+    def test_an_engine_cut_off_by_a_full_disk_leaves_the_older_one(self, checkpoint, monkeypatch):
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        assert run("--checkpoint", checkpoint, "--unverified").exit_code == 0
+        before = [sha256_of_file(file) for file in sorted(checkpoint.parent.iterdir())]
+        monkeypatch.setattr(target, "write_metadata", full)
+        done = run("--checkpoint", checkpoint, "--unverified")
+        assert done.exit_code == 3
+        assert "disk is full" in done.stderr
+        assert [sha256_of_file(file) for file in sorted(checkpoint.parent.iterdir())] == before
+
+    def test_aligned_comparison_the_architecture_in_the_box_is_built(self, tmp_path):
+        model = create_model("aligned_comparison").eval()
+        metadata = ModelMetadata("aligned_comparison")
+        save_checkpoint(tmp_path / "best.pt", epoch=1, model=model, metadata=metadata)
+        golden_of(model, count=5).save(golden_path(tmp_path / "best.pt"))
+        done = run(
+            "--checkpoint", tmp_path / "best.pt", "--unverified", "--batches", "1,2", "--compute-capability", "8.9"
+        )
+        assert done.exit_code == 0, done.output
+        record = read_sidecar(tmp_path / "best.engine")
+        assert record.precision_proof["shares"] == {"Float": 1.0}
+        assert record.compute_capabilities == ("8.9",)
+        assert not stages_path(tmp_path / "best.engine").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavour", ["auto", "rtx", "tensorrt"])
+def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
+    try:
+        status = target.runs_here(TargetOptions(engine=EngineOptions(flavour=flavour)))
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    if not status.ok:
+        pytest.skip(status.detail)
+    done = CliRunner().invoke(
+        export, ["--checkpoint", str(checkpoint), "--format", "trt", "--flavor", flavour, "--batch", "1:4:8"]
+    )
+    assert done.exit_code == 0, done.output
+    record = read_sidecar(checkpoint.with_suffix(".engine"))
+    assert record.metadata.parity["ok"] is True
+    assert {4, 7, 8} <= set(record.metadata.parity["golden"]["batches"])
+    assert record.precision_proof["source"] == "engine inspector"
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import tiny_pairs
+from cb_core import registry
+registry.register_model("tiny_pairs")(tiny_pairs.tiny_pairs)
+from cb_export.pipeline import ExportOptions, export_checkpoint
+from cb_export.trt.options import EngineOptions
+def killed(phase, done, total=None):
+    if phase == "Building engine" and done > 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+options = ExportOptions(format="trt", unverified=True, engine=EngineOptions(flavour="rtx"))
+export_checkpoint({checkpoint!r}, options=options, progress=killed)
+"""
+
+
+def test_a_build_that_is_killed_leaves_nothing_under_the_final_name(checkpoint):
+    code = KILLED.format(tests=str(Path(__file__).parent), checkpoint=str(checkpoint))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not checkpoint.with_suffix(".engine").exists()
+    assert not sidecar_path(checkpoint.with_suffix(".engine")).exists()
+
+
+def test_a_staged_graph_of_an_engine_is_refused(checkpoint):
+    done = run("--checkpoint", checkpoint, "--unverified", "--staged")
+    assert done.exit_code == 2
+    assert "Format 'trt' has no staged graph" in done.stderr
+    with pytest.raises(UsageError, match="written as ONNX only"):
+        load_target("trt").build_part(None, TargetOptions(), Path("encoder.engine"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--flavor", "rtx"),
+        ("--batch", "1:2:4"),
+        ("--workspace", "64"),
+        ("--timing-cache", "off"),
+        ("--hardware-compat", "same-cc"),
+        ("--compute-capability", "8.9"),
+        ("--unverified", None),
+    ],
+)
+def test_options_of_engines_are_refused_for_other_formats(checkpoint, option, value):
+    done = run("--checkpoint", checkpoint, option, *filter(None, [value]), format_name="onnx")
+    assert done.exit_code == 2
+    assert f"{option} is for --format trt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--batch", "8", "--batch takes MIN:OPT:MAX"),
+        ("--compute-capability", "9.0", "does not build for compute capability 9.0"),
+        ("--hardware-compat", "ampere+", "--hardware-compat is for --flavor tensorrt"),
+        ("--timing-cache", "folder", "--timing-cache is for --flavor tensorrt"),
+        ("--output", "best.onnx", "must be a file *.engine"),
+    ],
+)
+def test_options_that_cannot_be_obeyed_end_with_exit_code_2(checkpoint, option, value, told):
+    done = run("--checkpoint", checkpoint, "--unverified", option, value)
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr
+
+
+class Broken:
+    def __init__(self, precision):
+        self.metadata = ModelMetadata("tiny_pairs", precision=precision)
+
+    def run(self, inputs):
+        raise ModelError("NOT_IMPLEMENTED : Could not find an implementation for Conv")
+
+
+def test_an_onnx_that_no_cpu_computes_leaves_the_engine_unknown_and_others_are_broken(checkpoint, monkeypatch):
+    monkeypatch.setattr("cb_export.proof.open_session", lambda *given, **options: Broken(given[0]))
+    golden = golden_of(seeded_model(), count=5)
+    given = (None, golden, (1,), lambda *told: None)
+    outcome = gate_source("no GPU", "bf16", *given)
+    assert not outcome
+    assert outcome.to_dict()["onnx"] == {"ok": None, "reason": outcome.onnx_reason}
+    assert "not run either: NOT_IMPLEMENTED" in str(outcome)
+    with pytest.raises(ModelError, match="NOT_IMPLEMENTED"):
+        gate_source("no GPU", "fp32", *given)
+
+
+def test_a_lora_checkpoint_is_merged_on_its_way_into_an_engine(tmp_path):
+    checkpoint = write_run(tmp_path, lora=True)
+    agreed = [] if engine_runs_here() else ["--unverified"]
+    assert run("--checkpoint", checkpoint, *agreed).exit_code == 0
+    assert read_sidecar(checkpoint.with_suffix(".engine")).metadata.lora_merge["layers"] == 1
