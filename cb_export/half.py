@@ -6,13 +6,14 @@ Each module that is asked casts what it is given, so the parts of a late fusion 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from cb_export.modules import is_inside
 from cb_runtime.errors import ParityError
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -24,20 +25,25 @@ FOLD_TOLERANCE = 1e-4
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def half_model(model: nn.Module, precision: str, inputs: Mapping[str, Tensor]) -> nn.Module:
+def half_model(
+    model: nn.Module, precision: str, inputs: Mapping[str, Tensor], keep_float: Sequence[str] = ()
+) -> nn.Module:
     """Return a copy of a merged float32 `DeploymentModel` whose architecture computes in half precision.
 
     Args:
         model: In evaluation mode; stays as it was.
         precision: A key of `DTYPES`.
         inputs: Keyword arguments of its `forward`, with which BatchNorm is followed and its folding proven.
+        keep_float: Modules of the architecture that stay in float32, with what is inside them.
 
     Raises ParityError when folding BatchNorm changed the logits.
     """
     half: Any = fold_batch_norm(model, inputs)
-    dtype = DTYPES[precision]
-    half.architecture.to(dtype)
-    for module in half.architecture.modules():
+    for name, module in half.architecture.named_modules():
+        dtype = torch.float32 if is_inside(name, keep_float) else DTYPES[precision]
+        for values in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if values.is_floating_point():
+                values.data = values.data.to(dtype)
         if next(module.parameters(), None) is not None:
             module.register_forward_pre_hook(_casting(dtype), with_kwargs=True)
     result: nn.Module = half

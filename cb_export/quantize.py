@@ -8,11 +8,13 @@ The classifier's head, whose tensors are vectors, stays in float.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from cb_runtime.errors import ModelError, UsageError, require
+from cb_export.modules import is_inside
+from cb_runtime.errors import UsageError, require
 
 PERCENTILE = 99.999
 """Share of an activation's values, in percent, that its int8 range covers: the rest is clipped."""
@@ -38,33 +41,68 @@ _RANGED = ("Conv", "MatMul", "Relu")
 _WEIGHT_AXIS = {"Conv": 0, "MatMul": 1}
 """Axis of the output channels in the weights of each quantised operator."""
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Under which the exporter notes the modules that a node stands in, outermost first, then its operation."""
+
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def quantize(model: onnx.ModelProto, samples: Feeds) -> onnx.ModelProto:
-    """Return a copy of a float32 graph with int8 arithmetic, calibrated on some inputs.
+@dataclass(frozen=True)
+class Calibrated:
+    """A float32 graph whose activations' ranges are known: ready to be quantised, whole or but for some modules."""
+
+    model: onnx.ModelProto
+    """BatchNorm folded, weights inside."""
+    ranges: Mapping[str, float]
+    """Largest absolute value of each activation that matters."""
+    modules: Mapping[str, str]
+    """Node that can be quantised to the module it belongs to; see `modules_of_nodes`."""
+
+    def quantized(self, keep_float: Sequence[str] = ()) -> onnx.ModelProto:
+        """Return a copy with int8 arithmetic, but for modules that are named and what is inside them."""
+        chosen = {node for node, module in self.modules.items() if not is_inside(module, keep_float)}
+        return _Insertion(self.model, self.ranges).apply(chosen)
+
+
+def calibrate(model: onnx.ModelProto, samples: Feeds, modules: Mapping[str, str] | None = None) -> Calibrated | None:
+    """Find the ranges of a graph's activations on some inputs.
 
     Args:
-        model: BatchNorm folded, weights inside.
+        model: A float32 graph, BatchNorm folded, weights inside.
         samples: The graph's inputs, first axis the sample; at least `BATCH` of them.
+        modules: `modules_of_nodes` of it; nodes that it lacks belong to the module `""`.
+
+    Returns:
+        None for a graph with nothing to quantise, such as a head.
 
     Raises:
         UsageError: Too few samples.
-        ModelError: A graph without any operator that can be quantised.
         MissingPackageError: ONNX Runtime is not installed.
     """
     inferred = onnx.shape_inference.infer_shapes(model)
-    chosen = [node for node in inferred.graph.node if _quantizable(node, inferred.graph)]
-    if not chosen:
-        raise ModelError("The graph has no convolution or matrix product to quantise. Export it with --precision fp32.")
-    return _Insertion(inferred, _ranges(inferred, samples)).apply({node.name for node in chosen})
+    known = modules or {}
+    chosen = {node.name: known.get(node.name, "") for node in _quantizable(inferred.graph)}
+    return Calibrated(inferred, _ranges(inferred, samples), chosen) if chosen else None
 
 
-def _quantizable(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    if node.op_type not in _WEIGHT_AXIS or node.input[1] not in {tensor.name for tensor in graph.initializer}:
-        return False
+def modules_of_nodes(model: onnx.ModelProto) -> dict[str, str]:
+    """Return which module of the architecture each node was traced from, before `strip_traces` removes that."""
+    found = {}
+    for node in model.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+        path = "".join(ast.literal_eval(scopes)[-2:-1])  # the last is the operation
+        found[node.name] = path.removeprefix("deployed.").removeprefix("architecture").removeprefix(".")
+    return found
+
+
+def _quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    weights = {tensor.name for tensor in graph.initializer}
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.input)}
-    return ranks.get(node.input[0], 0) > 2  # vectors are the head's
+    return [
+        node
+        for node in graph.node
+        if node.op_type in _WEIGHT_AXIS and node.input[1] in weights and ranks.get(node.input[0], 0) > 2
+    ]  # vectors are the head's
 
 
 def _ranges(model: onnx.ModelProto, samples: Feeds) -> dict[str, float]:
@@ -124,6 +162,7 @@ class _Insertion:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.quantised: Counter[str] = Counter()
+        self.constants: set[str] = set()
 
     def apply(self, chosen: set[str]) -> onnx.ModelProto:
         """Return the graph with the named nodes in int8."""
@@ -177,16 +216,17 @@ class _Insertion:
         ]
 
     def _weight(self, node: onnx.NodeProto, name: str) -> onnx.NodeProto:
-        values, axis = numpy_helper.to_array(self.weights[node.input[1]]), _WEIGHT_AXIS[node.op_type]
-        scales, integers = quantized_weight(values, axis)
-        inputs: Sequence[str] = [
-            self._constant(f"{name}_int8", integers),
-            self._constant(f"{name}_scale", scales),
-            self._constant(f"{name}_zero", np.zeros(len(scales), np.int8)),
-        ]
+        given, axis = node.input[1], _WEIGHT_AXIS[node.op_type]
+        # Under names of the weight, not the node: nodes that share a weight share its integers.
+        inputs = [f"{given}_int8", f"{given}_scale", f"{given}_zero"]
+        if inputs[0] not in self.constants:
+            scales, integers = quantized_weight(numpy_helper.to_array(self.weights[given]), axis)
+            for constant, value in zip(inputs, (integers, scales, np.zeros(len(scales), np.int8)), strict=True):
+                self._constant(constant, value)
         return helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dequantize", axis=axis)
 
     def _constant(self, name: str, value: Any) -> str:  # noqa: ANN401  (any NumPy array or number)
+        self.constants.add(name)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 

@@ -19,6 +19,7 @@ from cb_core.architectures.late_fusion import LateFusion
 from cb_core.deployment import DeploymentModel
 from cb_export.gate import GateReport, Run, run_gate
 from cb_export.graph import example_inputs, trace_part
+from cb_export.modules import WHOLE, is_inside
 from cb_export.quantize import BATCH
 from cb_export.targets import Target, TargetOptions
 from cb_runtime.backends import Feeds, Logits
@@ -126,22 +127,29 @@ def build_stages(
 
 
 def _encoder_samples(roles: Mapping[str, str], encoder: str, options: TargetOptions) -> TargetOptions:
-    """Return options that calibrate an encoder on the pictures that it serves."""
+    """Return options that calibrate an encoder on the pictures that it serves, and name modules as inside of it."""
     if options.calibration is None:
         return options
+    inside = f"encoders.{encoder}"
+    kept = tuple(
+        name.removeprefix(f"{inside}.") if name.startswith(f"{inside}.") else WHOLE
+        for name in options.keep_float
+        if is_inside(name, [inside]) or is_inside(inside, [name])
+    )
     served = [options.calibration[role] for role in IMAGE_INPUTS if roles[role] == encoder]
-    return replace(options, calibration={PICTURES: np.concatenate(served)})
+    return replace(options, calibration={PICTURES: np.concatenate(served)}, keep_float=kept)
 
 
 @torch.inference_mode()
 def _classifier_samples(model: nn.Module, metadata: ModelMetadata, options: TargetOptions) -> TargetOptions:
     """Return options that calibrate the classifier on the features of those pictures."""
-    given, architecture = options.calibration, model.architecture
+    given: Feeds | None = options.calibration
+    architecture: Any = model.architecture
     if given is None:
         return options
     samples = {name: given[name] for name in INPUT_NAMES if name not in IMAGE_INPUTS}
     for role in IMAGE_INPUTS:
-        stage = EncoderStage(architecture.encoders[architecture.roles[role]], metadata.preprocessing).eval()  # type: ignore[union-attr, index, operator]
+        stage = EncoderStage(architecture.encoders[architecture.roles[role]], metadata.preprocessing).eval()
         parts = [stage(torch.from_numpy(part)) for part in np.array_split(given[role], -(-len(given[role]) // BATCH))]
         samples[f"{role}_{FEATURES}"] = torch.cat(parts).numpy()
     return replace(options, calibration=samples)

@@ -3,7 +3,7 @@
 A target module has
 
 - `SUFFIX`: the ending of its files, e.g. `.onnx`;
-- `PRECISIONS`: the arithmetic it can write, its default first;
+- `PRECISIONS`: those of `cb_export.precision.PRECISIONS` that it can write, its default first;
 - `build(graph, metadata, options, path) -> ModelMetadata`: write the artifact; returns the metadata it holds,
   completed by what was read back from the file;
 - `build_part(graph, options, path)`: write a part of a model, an encoder or a classifier, without metadata;
@@ -49,6 +49,8 @@ class TargetOptions:
     """Arithmetic: one of the target's `PRECISIONS`. Half precision is in the traced graph already."""
     calibration: Feeds | None = None
     """Inputs of the graph on which int8 is calibrated; needed for int8 alone."""
+    keep_float: tuple[str, ...] = ()
+    """Modules of the architecture that int8 leaves in float; of half precision they are in the traced graph already."""
     engine: EngineOptions = field(default_factory=EngineOptions)
     """How to build a TensorRT engine; only that target uses it."""
     on_source: Callable[[Path], None] | None = None

@@ -18,9 +18,12 @@ from cb_core.checkpoint import save_checkpoint
 from cb_core.deployment import DeploymentModel
 from cb_export.cli.export import export
 from cb_export.gate import probe_tolerances
+from cb_export.graph import trace
 from cb_export.half import fold_batch_norm, half_model
 from cb_export.pipeline import ExportOptions, export_checkpoint
-from cb_export.quantize import quantize, quantized_weight
+from cb_export.quantize import quantized_weight
+from cb_export.targets import TargetOptions
+from cb_export.targets import onnx as onnx_target
 from cb_runtime.contract import INPUT_NAMES, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.golden import golden_path
@@ -81,8 +84,9 @@ def test_int8_is_symmetric_with_a_scale_for_each_channel_and_float_biases_and_he
     assert all(not values[node.input[2]].any() for node in pairs)
     assert all(values[node.input[2]].dtype == np.int8 for node in pairs)
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) == 2
-    assert [values[made[node.input[1]].input[1]].shape for node in convolutions] == [(8,), (8,)]
+    assert len(convolutions) == 6
+    assert {values[made[node.input[1]].input[1]].shape for node in convolutions} == {(8,)}
+    assert len({made[node.input[1]].input[0] for node in convolutions}) == 2, "shared weights are in the file once"
     assert all(values[node.input[2]].dtype == np.float32 for node in convolutions)
     (head,) = [node for node in graph.node if node.op_type == "Gemm"]
     assert values[head.input[1]].dtype == np.float32
@@ -103,18 +107,33 @@ def test_int8_with_too_few_samples_is_refused(tmp_path):
     assert not (tmp_path / "best.onnx").exists()
 
 
-def test_a_graph_with_nothing_to_quantise_is_refused():
-    node = onnx.helper.make_node("Relu", ["a"], ["b"])
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2]) for name in "ab"]
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]))
-    with pytest.raises(ModelError, match="no convolution or matrix product"):
-        quantize(model, {"a": np.zeros((8, 2), np.float32)})
+def test_a_graph_with_nothing_to_quantise_is_refused(tmp_path):
+    metadata = ModelMetadata("tiny_pairs", precision="int8")
+    graph = trace(fold_batch_norm(DeploymentModel(seeded_model()).eval(), tensors()))
+    options = TargetOptions(precision="int8", calibration=random_inputs(8), keep_float=("encoder",))
+    with pytest.raises(ModelError, match="nothing to quantise besides what --keep-float names"):
+        onnx_target.build(graph, metadata, options, tmp_path / "a.onnx")
+    head = trace(DeploymentModel(OnlyHead()).eval())
+    with pytest.raises(ModelError, match=r"nothing to quantise\."):
+        onnx_target.calibrated_graph(head, TargetOptions(precision="int8", calibration=random_inputs(8)))
+
+
+class OnlyHead(nn.Module):
+    """Nothing but what int8 leaves in float."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(518, 5)
+
+    def forward(self, ocr_viz, frame1, frame2, spatial_features, font_embedding):
+        pictures = (ocr_viz + frame1 + frame2).mean(dim=(1, 2, 3)).unsqueeze(1)
+        return self.head(torch.cat([spatial_features, font_embedding], dim=1)) + pictures
 
 
 def test_a_precision_that_a_format_lacks_ends_with_exit_code_2(checkpoint):
     done = CliRunner().invoke(export, ["--checkpoint", str(checkpoint), "--precision", "bf16"])
     assert done.exit_code == 2
-    assert "written in fp32, fp16, int8, not in 'bf16'" in done.stderr
+    assert "written in fp32, fp16, int8 or auto, not in 'bf16'" in done.stderr
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
