@@ -15,12 +15,12 @@ from typing import Any
 
 from cb_export.building import build_and_gate
 from cb_export.fastest import Choice, choose_precision
-from cb_export.gate import GateReport
+from cb_export.gate import GateReport, reference_from_model
 from cb_export.graph import Graph
 from cb_export.localise import localise
 from cb_export.options import ExportOptions
 from cb_export.precision import AUTO, PRECISIONS
-from cb_export.proof import Unverified, gate_source, refuse_unverified
+from cb_export.proof import Network, Unverified, gate_source, refuse_unverified
 from cb_export.source import Merged, Source, merge, read_source
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
@@ -196,12 +196,13 @@ def _build_unrun(
     """Build an artifact that cannot run here, once the ONNX it is built from agrees with PyTorch."""
     graph, reason = work
     judged = merged.judged(options.precision)
+    network = Network(merged.metadata(options), reference_from_model(merged.in_precision(options)))
     outcomes: list[Unverified] = []
 
     def compare_source(onnx_file: Path) -> None:
-        outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress)
-        if outcome.onnx is not None:
-            _check_parity(outcome.onnx, merged, options, progress)
+        outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress, network)
+        if outcome.compared is not None:
+            _check_parity(outcome.compared, merged, options, progress)
         outcomes.append(outcome)
 
     building = replace(merged.target_options(options, progress), on_source=compare_source)
