@@ -65,6 +65,9 @@ REPORT_FIELDS = (
 )
 """Fields that inference does not need, in the order in which the compact form gives them up."""
 
+BUILD_FIELDS = ("precision", "opset", "export_date")
+"""Fields that say how an artifact was built."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -293,6 +296,16 @@ class ModelMetadata:
         raise ContractError(
             f"Compact metadata is {len(text.encode())} bytes, the limit is {COMPACT_LIMIT}. Shorten model_config."
         )
+
+
+def model_differences(one: ModelMetadata, other: ModelMetadata) -> tuple[str, ...]:
+    """Return the names of fields in which two artifacts are not of the same model; empty when they are.
+
+    How they were built, and what was measured of them, may differ.
+    """
+    names = (item.name for item in dataclasses.fields(ModelMetadata) if item.name not in REPORT_FIELDS + BUILD_FIELDS)
+    plain, others = one.to_dict(), other.to_dict()
+    return tuple(name for name in names if plain[name] != others[name])
 
 
 def metadata_from_json(text: str | bytes) -> ModelMetadata:
