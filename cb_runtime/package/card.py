@@ -49,8 +49,8 @@ Against PyTorch in float32, on the golden samples of this package:
 ## Origin
 
 Checkpoint SHA-256 {metadata.checkpoint_sha256}, training code {metadata.git_commit or "not stated"}, exporting
-code {metadata.export_commit or "not stated"}, exported
-{metadata.export_date} by {", ".join(f"{name} {value}" for name, value in sorted(metadata.producer_versions.items()))}.
+code {metadata.export_commit or "not stated"}, exported {metadata.export_date} by
+{", ".join(f"{name} {value}" for name, value in sorted(metadata.producer_versions.items()))}.
 
 ## Licence
 
