@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class Row:
     """Largest absolute logit difference; None when a logit is not finite."""
     macro_f1_loss: float | None = None
     """Points."""
+    problems: list[str] = field(default_factory=list)
+    """Tolerances of the gate that were broken."""
 
 
 def export_row(architecture: str, variant: str, subject: Subject, folder: Path, timeout: float) -> Row:
@@ -133,7 +135,14 @@ def measured_row(
         agreement=golden.get("argmax_agreement"),
         max_difference=golden.get("max_abs_difference"),
         macro_f1_loss=golden.get("macro_f1_loss"),
+        problems=problems_of(gate) if gate else [],
     )
+
+
+def problems_of(gate: Mapping[str, Any]) -> list[str]:
+    """Return the tolerances that a gate found broken, on golden samples, on probes and beyond."""
+    probes = [f"Probes: {failure}" for failure in gate["probes"]["failures"]]
+    return [*gate["golden"]["failures"], *probes, *gate["failures"]]
 
 
 def judged(parity: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, str | None]:
@@ -192,10 +201,15 @@ def markdown(rows: Sequence[Row]) -> str:
     )
     lines = [f"| {heading} |", "|" + " --- |" * (heading.count("|") + 1)]
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    reasons = [f"- `{row.architecture}`, {row.variant}: {row.reason}" for row in rows if row.outcome == "refused"]
+    refused = [f"- `{row.architecture}`, {row.variant}: {row.reason}" for row in rows if row.outcome == "refused"]
+    failed = [f"- `{row.architecture}`, {row.variant}: {' '.join(row.problems)}" for row in rows if row.problems]
     weights = [f"- `{name}`: {kind}" for name, kind in dict.fromkeys((row.architecture, row.weights) for row in rows)]
-    parts = ["\n".join(lines), "Weights:\n\n" + "\n".join(weights)]
-    return "\n\n".join([*parts, "Refused:\n\n" + "\n".join(reasons)] if reasons else parts)
+    lists = {"Weights": weights, "Failed the gate": failed, "Refused": refused}
+    return "\n\n".join(["\n".join(lines), *(f"{name}:\n\n{_lines(items)}" for name, items in lists.items() if items)])
+
+
+def _lines(items: Sequence[str]) -> str:
+    return "\n".join(items)
 
 
 def _cells(row: Row) -> list[str]:

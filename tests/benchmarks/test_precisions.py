@@ -79,6 +79,13 @@ def test_of_an_engine_that_cannot_run_here_its_source_is_what_was_compared():
     assert judged(unrun) == ("nothing", None, "no GPU; ONNX: no bf16")
 
 
+def test_a_failed_gate_is_told_with_the_tolerances_that_were_broken():
+    gate = {"golden": {"failures": ["a"]}, "probes": {"failures": ["b"]}, "failures": ["c"]}
+    assert precisions.problems_of(gate) == ["a", "Probes: b", "c"]
+    row = Row(ARCHITECTURE, "onnx int8", "trained", "failed", None, 3.0, problems=["a", "b"])
+    assert f"Failed the gate:\n\n- `{ARCHITECTURE}`, onnx int8: a b" in markdown([row])
+
+
 def test_rows_made_under_other_conditions_are_not_mixed(tmp_path):
     row = Row(ARCHITECTURE, "onnx fp32", "trained", "failed", None, 3.0, compared="artifact", max_difference=None)
     save(tmp_path / "p.json", {"cores": 2}, [row])

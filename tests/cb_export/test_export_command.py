@@ -134,6 +134,14 @@ def test_the_report_shows_probes_and_the_staged_graph_too(tmp_path, checkpoint):
     assert "Probes: constants" in page.read_text()
 
 
+def test_a_package_has_its_report_too(tmp_path, checkpoint):
+    page = tmp_path / "report.html"
+    done = run("--checkpoint", checkpoint, "--batches", "1,2", "--package", tmp_path / "best.cbx", "--report", page)
+    assert done.exit_code == 0, done.output
+    assert f"Report of the gate: {page}" in done.stdout
+    assert "Parity of best.cbx" in page.read_text()
+
+
 def test_the_report_of_a_failed_gate_is_written_although_nothing_is_published(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_bias)
     done = run("--checkpoint", checkpoint, "--report", tmp_path / "report.html")
