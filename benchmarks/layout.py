@@ -27,7 +27,7 @@ from rich.table import Table
 
 from cb_runtime.contract import ANCHORS
 from cb_runtime.geometry import Box
-from cb_runtime.layout import CaptionLayout, detect_layout, views
+from cb_runtime.layout import CaptionLayout, detect_layout
 from cb_runtime.layout.ocr import RapidOcrDetector, TextDetector
 from cb_runtime.video import open_source
 from cb_runtime.video.types import Image
@@ -57,10 +57,6 @@ class Row:
     height_ratio: float
     """Height of the region over that of the union of all captions."""
     width_ratio: float
-    close_worst_share: float
-    """As `worst_share`, of the closest of `views(layout)`."""
-    close_height_ratio: float
-    close_width_ratio: float
     anchor_right: bool
     other_regions: int
     frames_read: int
@@ -110,7 +106,6 @@ def _compared(layout: CaptionLayout | None, truth: dict[str, Any]) -> dict[str, 
     if not captions:
         return _captionless(layout)
     shares, height_ratio, width_ratio = _fit(layout.region if layout else None, captions)
-    close_shares, close_height_ratio, close_width_ratio = _fit(views(layout)[0] if layout else None, captions)
     areas = [caption.width * caption.height for caption in captions]
     covered = sum(share * area for share, area in zip(shares, areas, strict=True)) / sum(areas)
     return {
@@ -120,18 +115,13 @@ def _compared(layout: CaptionLayout | None, truth: dict[str, Any]) -> dict[str, 
         "misplaced": layout is not None and covered < 0.5,
         "height_ratio": height_ratio,
         "width_ratio": width_ratio,
-        "close_worst_share": min(close_shares),
-        "close_height_ratio": close_height_ratio,
-        "close_width_ratio": close_width_ratio,
         "anchor_right": layout is not None and layout.anchor == _anchor(truth),
         "other_regions": len(layout.other_regions) if layout else 0,
     }
 
 
 def _captionless(layout: CaptionLayout | None) -> dict[str, Any]:
-    shares = ("worst_share", "close_worst_share")
-    ratios = ("height_ratio", "width_ratio", "close_height_ratio", "close_width_ratio")
-    return dict.fromkeys((*shares, *ratios), 0.0) | {
+    return dict.fromkeys(("worst_share", "height_ratio", "width_ratio"), 0.0) | {
         "found": layout is not None,
         "captions_whole": 0,
         "misplaced": layout is not None,
@@ -191,9 +181,6 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
         "median_height_ratio": statistics.median(row.height_ratio for row in placed) if placed else 0.0,
         "largest_height_ratio": max((row.height_ratio for row in placed), default=0.0),
         "median_width_ratio": statistics.median(row.width_ratio for row in placed) if placed else 0.0,
-        "median_close_height_ratio": statistics.median(row.close_height_ratio for row in placed) if placed else 0.0,
-        "median_close_width_ratio": statistics.median(row.close_width_ratio for row in placed) if placed else 0.0,
-        "close_whole": sum(row.close_worst_share >= WHOLE for row in captioned) / len(captioned),
         "frames_read_per_video": statistics.mean(row.frames_read for row in rows),
         "ocr_seconds_per_video": statistics.mean(row.ocr_seconds for row in rows),
         "seconds_per_video": statistics.mean(row.seconds for row in rows),
@@ -208,7 +195,6 @@ def _table(rows: Sequence[Row]) -> Table:
         "worst",
         "height",
         "width",
-        "close",
         "anchor",
         "others",
         "frames",
@@ -227,7 +213,6 @@ def _table(rows: Sequence[Row]) -> Table:
             verdict,
             f"{row.height_ratio:.2f}",
             f"{row.width_ratio:.2f}",
-            f"{row.close_worst_share:.2f} {row.close_height_ratio:.2f} {row.close_width_ratio:.2f}",
             "right" if row.anchor_right else "wrong",
             str(row.other_regions),
             str(row.frames_read),

@@ -1,9 +1,9 @@
 """Train the model in the box: `python -m cb_export.default_model WORK --pictures DIR --footage DIR --fonts DIR`.
 
-Renders bands of captions over pictures, footage and generated textures, trains `aligned_comparison` in two stages (many
-boundaries first, then much that changes behind captions), tunes its decoding on longer videos, exports it through the
-parity gate and, with `--install`, puts it into `cb_runtime/models/` and its checkpoint into `cb_core/models/`. Every
-step keeps what is done: run the command again after an interruption.
+Renders bands of captions over pictures, footage and generated textures, trains `aligned_comparison` in three stages
+(many boundaries first, then much that changes behind captions, then captions that differ in one character), tunes its
+decoding on longer videos, exports it through the parity gate and, with `--install`, puts it into `cb_runtime/models/`
+and its checkpoint into `cb_core/models/`. Every step keeps what is done: run the command again after an interruption.
 
 The model that is shipped was made of the pictures of Debian's `gnome-backgrounds`, `mate-backgrounds` and
 `plasma-workspace-wallpapers` (scaled to at most 1800 pixels), the fonts of `fonts-dejavu-core`, `fonts-liberation2`,
@@ -52,7 +52,9 @@ from cb_runtime.stages import stages_path
 ARCHITECTURE = "aligned_comparison"
 HYPERPARAMETERS = {"epoch_pairs": 46_800, "batch_size": 64, "balance": "none", "patience": 0}
 TUNED = {"learning_rate": 1e-3, "head_learning_rate": 1e-3}
-"""What the stages after the first do otherwise."""
+MINED = {**TUNED, "hard_pairs": 0.25}
+CHANGES: tuple[dict[str, Any], ...] = ({}, TUNED, MINED)
+"""What each stage does otherwise."""
 DISTANCES = (1, 2, 3, 4, 8, 16)
 """Those that decoding uses, and further ones: what a caption looks like is learnt from all."""
 
@@ -95,6 +97,11 @@ STAGES = (
         Collection("footage_restless", "footage", "restless", 560 / 700, 22, 901),
         Collection("texture_restless", "textures", "restless", 240 / 700, 23, 903),
     ),
+    (
+        Collection("footage_similar", "footage", "similar", 480 / 700, 31, 931),
+        Collection("photo_similar", "pictures", "similar", 320 / 700, 32, 932),
+        Collection("texture_similar", "textures", "similar", 160 / 700, 33, 933),
+    ),
 )
 """What each stage of training adds to what the ones before it saw."""
 
@@ -124,12 +131,12 @@ class Recipe:
     fonts: Path | None
     """Folder of fonts; None takes those of the system."""
     videos: int = 700
-    """Videos of each collection of the first stage; those of the second have a share of it."""
+    """Videos of each collection of the first stage; those of the others have a share of it."""
     seconds: float = 8.0
-    tuning_videos: int = 10
+    tuning_videos: int = 20
     """Of each pace."""
     tuning_seconds: float = 16.0
-    epochs: tuple[int, ...] = (8, 12)
+    epochs: tuple[int, ...] = (8, 12, 15)
     """Of each stage."""
 
 
@@ -162,9 +169,9 @@ def _train(
     last = run / LAST
     if last.is_file() and load_checkpoint(last).epoch >= epochs:
         return run / BEST  # the dataset has grown since, so that this run cannot be resumed
-    asked = {**HYPERPARAMETERS, "epochs": epochs}
+    asked = {**HYPERPARAMETERS, **CHANGES[stage - 1], "epochs": epochs}
     if before is not None:
-        asked |= {**TUNED, "start_from": str(before)}
+        asked["start_from"] = str(before)
     config = RunConfig(
         dataset=database,
         name=f"default_model_{stage}",
@@ -287,7 +294,7 @@ def install(artifact: Path) -> None:
 @click.option(
     "--videos", type=int, default=Recipe.videos, show_default=True, help="Videos of each collection of the first stage."
 )
-@click.option("--epochs", type=int, nargs=2, default=Recipe.epochs, show_default=True, help="Of each of two stages.")
+@click.option("--epochs", type=int, nargs=3, default=Recipe.epochs, show_default=True, help="Of each of three stages.")
 @click.option("--install", "installed", is_flag=True, help="Put the model into cb_runtime/models/.")
 def main(
     report: Report,
@@ -296,7 +303,7 @@ def main(
     footage: Path | None,
     fonts: Path | None,
     videos: int,
-    epochs: tuple[int, int],
+    epochs: tuple[int, int, int],
     installed: bool,
 ) -> None:
     """Train the model in the box in the folder WORK."""

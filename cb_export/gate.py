@@ -30,6 +30,8 @@ from cb_runtime.parity import (
     compare,
     verify_session,
 )
+from cb_runtime.parity_report import JudgedGraph
+from cb_runtime.parity_runs import ParityRun
 from cb_runtime.progress import Progress, no_progress
 
 Run = Callable[[Feeds], Logits]
@@ -78,6 +80,11 @@ class GateReport:
     """One sentence for each input that lost its effect."""
     engine: Mapping[str, Any]
     """What the artifact ran on."""
+    metadata: ModelMetadata
+    samples: GoldenSamples
+    """The golden samples it was judged on."""
+    runs: tuple[ParityRun, ...]
+    """Every run of them; the first is of all, in their order."""
 
     def __bool__(self) -> bool:
         return bool(self.golden) and bool(self.probes) and not self.failures
@@ -85,6 +92,20 @@ class GateReport:
     def __str__(self) -> str:
         lines = [f"Golden samples: {self.golden}", f"Probes: {self.probes}"]
         return "\n".join([*lines, *(f"  - {failure}" for failure in self.failures)])
+
+    def judged(self, title: str) -> JudgedGraph:
+        """Return what a report shows of it."""
+        return JudgedGraph(
+            title=title,
+            report=self.golden,
+            golden=self.samples,
+            runs=self.runs,
+            metadata=self.metadata,
+            engine=self.engine,
+            probes=self.probes,
+            effects=self.effects,
+            failures=self.failures,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: the parity summary that an artifact carries, with the thresholds used."""
@@ -160,7 +181,8 @@ def run_gate(
     progress: Progress = no_progress,
 ) -> GateReport:
     """Compare an artifact with the PyTorch model on golden samples and on probes."""
-    report = verify_session(artifact, golden, batches, progress=progress)
+    runs: list[ParityRun] = []
+    report = verify_session(artifact, golden, batches, progress=progress, on_run=runs.append)
     probes = probe_inputs(golden)
     wanted = run_in_batches(reference, probes.inputs, max(batches))
     got = run_in_batches(artifact.run, probes.inputs, max(batches))
@@ -171,6 +193,9 @@ def run_gate(
         effects=effects,
         failures=tuple(_lost_effects(effects, _noise(artifact.metadata.precision) * _scale(wanted))),
         engine=artifact.describe(),
+        metadata=artifact.metadata,
+        samples=golden,
+        runs=tuple(runs),
     )
 
 

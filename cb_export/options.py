@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import Decoding
 from cb_runtime.parity import BATCHES
+from cb_runtime.parity_report import JudgedGraph
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ExportOptions:
     """How label probabilities become captions; the checkpoint's own when left out."""
     engine: EngineOptions = field(default_factory=EngineOptions)
     """How to build a TensorRT engine; of format `trt` only."""
+    on_judged: Callable[[JudgedGraph], object] | None = None
+    """Told how each graph fared at the gate, whether it passed or not: the artifact, then its staged graph."""
     unverified: bool = False
     """Publish an artifact that cannot run on this machine, when the ONNX it was built from passed the gate."""
 

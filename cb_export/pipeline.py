@@ -202,14 +202,20 @@ def _build_unrun(
     def compare_source(onnx_file: Path) -> None:
         outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress, network)
         if outcome.compared is not None:
-            _check_parity(outcome.compared, merged, options, progress)
+            title = (
+                "ONNX that the artifact was built from" if outcome.onnx is not None else "Network as PyTorch runs it"
+            )
+            _check_parity(outcome.compared, merged, options, progress, title)
         outcomes.append(outcome)
 
     building = replace(merged.target_options(options, progress), on_source=compare_source)
     return target.build(graph, merged.metadata(options), building, path), outcomes[0]
 
 
-def _check_parity(report: GateReport, merged: Merged, options: ExportOptions, progress: Progress) -> None:
+def _check_parity(
+    report: GateReport, merged: Merged, options: ExportOptions, progress: Progress, title: str = "Artifact"
+) -> None:
+    _tell_judged(report, options, title)
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"
@@ -221,6 +227,11 @@ def _advice(merged: Merged, options: ExportOptions, progress: Progress) -> str:
     if options.precision == "fp32":
         return "Try another --opset or exporter release."
     return str(localise(merged, options, progress))
+
+
+def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
+    if options.on_judged is not None:
+        options.on_judged(report.judged(title))
 
 
 def _any_stages(source: Source, target: Target, options: ExportOptions) -> bool:
@@ -241,6 +252,7 @@ def _stage(merged: Merged, target: Target, options: ExportOptions, artifact: Pat
     metadata = merged.source.metadata
     build_stages(merged.in_precision(options), metadata, target, merged.target_options(options), artifact)
     report = staged_gate(artifact, merged.reference, merged.judged(options.precision), options.batches)
+    _tell_judged(report, options, "Staged graph")
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The staged graph does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"

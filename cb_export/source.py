@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cb_core.registry import load_plugin
 from cb_export.calibration import Calibration, calibration_from_dataset, calibration_from_golden
 from cb_export.gate import Run, check_reference, reference_from_model
 from cb_export.graph import Graph, trace
+from cb_export.lineage import made_by
 from cb_export.merge import merge_lora
 from cb_export.options import ExportOptions
 from cb_export.precision import PRECISIONS, check_keep_float, model_in_precision, opset_for
@@ -117,7 +117,7 @@ class Merged:
             calibration=self._calibration(options.precision).record() if calibrated else None,
             keep_float=options.keep_float,
             lora_merge=self.lora_merge,
-            producer_versions={"cb-toolkit": version("cb-toolkit"), "torch": torch.__version__},
+            **made_by(self.source.metadata),
             export_date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 

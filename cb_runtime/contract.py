@@ -52,6 +52,7 @@ COMPACT_LIMIT = 4095
 """Longest compact metadata in bytes: TensorRT stores a network's name up to this length."""
 
 REPORT_FIELDS = (
+    "training_versions",
     "producer_versions",
     "validation_metrics",
     "parity",
@@ -59,9 +60,13 @@ REPORT_FIELDS = (
     "keep_float",
     "lora_merge",
     "dataset_digest",
+    "export_commit",
     "git_commit",
 )
 """Fields that inference does not need, in the order in which the compact form gives them up."""
+
+BUILD_FIELDS = ("precision", "opset", "export_date")
+"""Fields that say how an artifact was built."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,12 @@ class ModelMetadata:
     """Record of merging LoRA adapters: layers merged and the largest logit difference it made."""
     opset: int | None = None
     """ONNX opset as read back from the artifact."""
+    training_versions: Mapping[str, str] = field(default_factory=dict)
+    """Releases of the packages that trained it, as they stood in the checkpoint; empty inside the checkpoint itself."""
+    export_commit: str | None = None
+    """Commit of the exporting code, with `-dirty` appended when the tree had changes; None outside a repository."""
     producer_versions: Mapping[str, str] = field(default_factory=dict)
+    """Releases of the packages that wrote this file."""
     export_date: str | None = None
     """UTC, ISO 8601."""
     calibration: Mapping[str, Any] | None = None
@@ -288,6 +298,16 @@ class ModelMetadata:
         )
 
 
+def model_differences(one: ModelMetadata, other: ModelMetadata) -> tuple[str, ...]:
+    """Return the names of fields in which two artifacts are not of the same model; empty when they are.
+
+    How they were built, and what was measured of them, may differ.
+    """
+    names = (item.name for item in dataclasses.fields(ModelMetadata) if item.name not in REPORT_FIELDS + BUILD_FIELDS)
+    plain, others = one.to_dict(), other.to_dict()
+    return tuple(name for name in names if plain[name] != others[name])
+
+
 def metadata_from_json(text: str | bytes) -> ModelMetadata:
     """Read metadata from either JSON form. Raises ContractError when it is not ours or of an unknown schema."""
     try:
@@ -315,10 +335,7 @@ def metadata_from_dict(values: object) -> ModelMetadata:
 
 def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     if "preprocessing" in fields:
-        values = dict(fields["preprocessing"])
-        fields["preprocessing"] = Preprocessing(
-            **{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])}
-        )
+        fields["preprocessing"] = preprocessing_from_dict(fields["preprocessing"])
     if "decoding" in fields:
         fields["decoding"] = decoding_from_dict(fields["decoding"])
     for name in ("inputs", "outputs"):
@@ -327,6 +344,11 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     for name in {"labels", "keep_float"} & fields.keys():
         fields[name] = tuple(fields[name])
     return ModelMetadata(**fields)
+
+
+def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing:
+    """Read a preprocessing from plain JSON types. Raises ContractError, KeyError or TypeError for what is not one."""
+    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def decoding_from_dict(values: Mapping[str, Any]) -> Decoding:

@@ -33,6 +33,7 @@ EXTRA_OF_MODULE = {
     "tensorrt": "trt",
     "tensorrt_rtx": "rtx",
     "cuda": "rtx",
+    "tritonclient": "triton",
 }
 """Which extra of `cb-toolkit` brings which module."""
 

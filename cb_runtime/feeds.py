@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.arrays import DeviceArray
 from cb_runtime.contract import TensorSpec
 from cb_runtime.errors import ContractError
 
@@ -21,7 +22,7 @@ def checked_batch(specs: Sequence[TensorSpec], inputs: Mapping[str, NDArray[Any]
         raise ContractError(f"The model takes inputs {', '.join(names)}, got {', '.join(inputs) or 'none'}.")
     for spec in specs:
         array = inputs[spec.name]
-        if not isinstance(array, np.ndarray):
+        if not isinstance(array, np.ndarray | DeviceArray):
             raise ContractError(f"Input '{spec.name}' must be a NumPy array, got {type(array).__name__}.")
         problem = spec.mismatch(array.dtype.name, array.shape)
         if problem:

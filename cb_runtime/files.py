@@ -55,17 +55,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, temporary: Path | None = None) -> Iterator[Path]:
     """Give an empty folder `temporary` beside `path`; when the block ends without an error, it takes the name `path`.
 
     A folder that stands there already is removed with all that is in it, also when `temporary` was left empty: then
-    there is none afterwards. After an error an older folder stays as it was. Raises StorageError when the folder cannot
-    be made; what goes wrong later, in the block or in the exchange, is raised as it is.
+    there is none afterwards. After an error an older folder stays as it was. Without `temporary` one is made up, and
+    the parent folder with it. Raises StorageError when the folder cannot be made; what goes wrong later, in the block
+    or in the exchange, is raised as it is.
     """
     final = Path(path)
     try:
         _remove_stale(final)
-        temporary.mkdir()
+        if temporary is None:
+            temporary = _temporary_folder(final)
+        else:
+            temporary.mkdir()
     except OSError as error:
         raise write_error(final, error) from error
     try:
@@ -73,6 +77,13 @@ def atomic_folder(path: str | Path, temporary: Path) -> Iterator[Path]:
         _replace_folder(final, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_folder(final: Path) -> Path:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent))
+    folder.chmod(0o777 & ~_umask())
+    return folder
 
 
 @contextlib.contextmanager
@@ -91,11 +102,11 @@ def atomic_companion(path: str | Path, temporary: Path) -> Iterator[Path]:
 
 
 def _replace_folder(final: Path, temporary: Path) -> None:
-    for member in temporary.iterdir():
+    for member in (*temporary.rglob("*"), temporary):
         _flush(member)
     if final.exists():
         # Renamed first: half a folder must never stand under the final name.
-        older = Path(tempfile.mkdtemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent))
+        older = _temporary_folder(final)
         final.replace(older)
         shutil.rmtree(older)
     if any(temporary.iterdir()):
@@ -125,6 +136,16 @@ def _remove_stale(final: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    """Bring a file to the disk, or the names in a folder where the system can do that for folders."""
+    if path.is_dir():
+        if not hasattr(os, "O_DIRECTORY"):
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -20,6 +20,7 @@ from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES, LABELS, ModelMetadata
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.golden import UNLABELLED, GoldenSamples, golden_path, load_golden_samples
+from cb_runtime.parity_runs import OnRun, ParityRun, ignore_run
 from cb_runtime.progress import Progress, no_progress
 
 __all__ = [
@@ -256,6 +257,7 @@ def verify_session(
     *,
     precision: str | None = None,
     progress: Progress = no_progress,
+    on_run: OnRun = ignore_run,
 ) -> ParityReport:
     """Run golden samples through a session at several batch sizes and judge the logits.
 
@@ -270,6 +272,7 @@ def verify_session(
         batches: Batch sizes, each 1 or more.
         precision: Chooses the tolerances; the metadata's precision when left out.
         progress: Told about every batch size.
+        on_run: Told of every run; the first one is of all samples, in their order.
 
     Returns:
         The report of the worst run; its failures name the batch size.
@@ -283,6 +286,7 @@ def verify_session(
         raise UsageError(f"Batch sizes must be 1 or more, got {tuple(batches)}.")
     wanted = precision or session.metadata.precision
     full = _run_batches(session, golden, np.arange(len(golden)), sizes[-1])
+    on_run(ParityRun(sizes[-1], np.arange(len(golden)), full))
     reports = [_named(compare(golden.logits, full, golden.labels, wanted), sizes[-1])]
     near = np.argsort(_margins(golden.logits), kind="stable")[:NEAR_SAMPLES]
     for done, size in enumerate(sizes):
@@ -290,6 +294,7 @@ def verify_session(
         for order in (near, near[::-1]):
             logits = full.copy()
             logits[order] = _run_batches(session, golden, order, size)
+            on_run(ParityRun(size, order, logits[order]))
             reports.append(_named(compare(golden.logits, logits, golden.labels, wanted), size))
             reports.append(_consistency(reports[0], full, logits, size))
     progress("Verifying", len(sizes), len(sizes))

@@ -124,14 +124,16 @@ class BoundaryPredictor:
         own = {"name": self.path.name, "sha256": sha256_of_file(self.path)}
         return {**own, "architecture": self.metadata.architecture_name, **self.session.describe()}
 
-    def predict_pairs(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return label probabilities, float32 `(n, 5)`, of n prepared pairs; see `Session.run` for the inputs.
+    def predict_pairs(self, inputs: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Return label probabilities, float32 `(n, 5)`, of n prepared pairs.
 
-        Any n is run in batches of `batch_size`. Raises ContractError for inputs the model does not take.
+        `Session.run` says what inputs are: NumPy arrays, or arrays of other libraries that offer DLPack. Any n is run
+        in batches of `batch_size`. Raises ContractError for inputs the model does not take.
         """
-        count = self.session.checked_batch(inputs)
+        feeds = self.session.feeds(inputs)
+        count = self.session.checked_batch(feeds)
         starts = range(0, max(count, 1), self.batch_size)
-        batches = [{name: value[at : at + self.batch_size] for name, value in inputs.items()} for at in starts]
+        batches = [{name: value[at : at + self.batch_size] for name, value in feeds.items()} for at in starts]
         return np.concatenate([self.session.probabilities(batch) for batch in batches])
 
     def predict_video(

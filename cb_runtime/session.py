@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.arrays import feeds_from_inputs
 from cb_runtime.backends import Executor, Feeds, Logits, OpenOptions, backend_for, device_from_text
 from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata
 from cb_runtime.errors import ModelError, UsageError
@@ -45,29 +46,43 @@ class Session:
         """
         return {**self._executor.describe(), "features_reused": self.stages is not None}
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Logits:
+    def run(self, inputs: Mapping[str, Any]) -> Logits:
         """Return logits, float32 `(batch, 5)`.
 
         Args:
             inputs: The five inputs in graph form, see `metadata.inputs`: uint8 pictures `(batch, 48, 480, 3)`,
-                float32 `spatial_features` `(batch, 6)` and `font_embedding` `(batch, 512)`. An empty batch gives an
-                empty answer.
+                float32 `spatial_features` `(batch, 6)` and `font_embedding` `(batch, 512)`. NumPy arrays, or arrays of
+                other libraries that offer DLPack; an engine also takes those in the memory of its GPU, without a copy
+                through the host. An empty batch gives an empty answer.
 
         Raises:
-            ContractError: A missing or unknown input, a wrong dtype or shape, different batch sizes, or a model
-                that does not answer with one row of logits per pair.
+            ContractError: A missing or unknown input, a wrong dtype or shape, different batch sizes, an array that
+                lies where the model cannot take it from, or a model that does not answer with one row of logits per
+                pair.
+            MissingPackageError: `cuda-core` is not installed, and an array lies in a GPU's memory.
         """
-        batch = self.checked_batch(inputs)
+        feeds = self.feeds(inputs)
+        batch = self.checked_batch(feeds)
         if batch == 0:
             return no_answer(OUTPUT_SPECS[0])
-        return checked_answer(self._executor.run(inputs), OUTPUT_SPECS[0], batch)
+        return checked_answer(self._executor.run(feeds), OUTPUT_SPECS[0], batch)
 
-    def probabilities(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def feeds(self, inputs: Mapping[str, Any]) -> Feeds:
+        """Return inputs as the model takes them, so that they can be checked and cut into batches.
+
+        NumPy arrays are left as they are, others are taken through DLPack without a copy. Raises ContractError and
+        MissingPackageError as `run` does.
+        """
+        on_gpu = bool(getattr(self._executor, "takes_device_arrays", False))
+        feeds: Feeds = feeds_from_inputs(inputs, on_gpu=on_gpu)
+        return feeds
+
+    def probabilities(self, inputs: Mapping[str, Any]) -> NDArray[np.float32]:
         """Return label probabilities, float32 `(batch, 5)`; each row sums to 1. Takes and raises what `run` does."""
         return softmax(self.run(inputs))
 
     def checked_batch(self, inputs: Feeds) -> int:
-        """Return the batch size of inputs that the model takes. Raises ContractError for what it does not take."""
+        """Return the batch size of what `feeds` gave. Raises ContractError for what the model does not take."""
         return checked_batch(self.metadata.inputs, inputs)
 
 

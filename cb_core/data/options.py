@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,13 +46,8 @@ class BuildOptions:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; `preprocessing_from_dict` reads that part back."""
+        """Return plain JSON types; `cb_runtime.contract.preprocessing_from_dict` reads that part back."""
         plain = asdict(self)
         plain["distances"] = list(self.distances)
         plain["preprocessing"] |= {name: list(plain["preprocessing"][name]) for name in ("mean", "std")}
         return plain
-
-
-def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing:
-    """Return the preprocessing that `BuildOptions.to_dict` wrote."""
-    return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})

@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from cb_core.data.options import preprocessing_from_dict
 from cb_core.data.schema import SPLITS, DatasetSettings, FontEmbedding, Pair, Video, VideoCaption, VideoLayout
-from cb_runtime.contract import LABELS, Preprocessing
+from cb_runtime.contract import LABELS, Preprocessing, preprocessing_from_dict
 from cb_runtime.errors import InputError
 
 FURTHER = "further"

@@ -14,17 +14,15 @@ from cb_core.evaluation.plots import bars, columns, reliability
 from cb_core.evaluation.results import Evaluation
 from cb_core.evaluation.text import number, summary_rows
 from cb_runtime.contract import LABELS
+from cb_runtime.html_page import html_page, html_picture, html_table
 
 ERROR_EDGES_MS = (-200, -100, -50, -20, -5, 5, 20, 50, 100, 200)
 """Where the bins of the histogram of errors in time part."""
 
 _STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; max-width: 1340px; margin: 24px auto; padding: 0 16px; color: #1d2430 }
-h2 { margin: 32px 0 8px; font-size: 18px } td, th { padding: 2px 10px 2px 0; text-align: left; vertical-align: top }
-.matrix td, .matrix th { padding: 4px 10px; text-align: right } .side { display: flex; gap: 48px; flex-wrap: wrap }
-.case { border-top: 1px solid #ddd; padding: 8px 0 } .case img { margin: 4px 6px 0 0 } .missed, .phantom, .shifted
-{ color: #fff; background: #c2402e; border-radius: 3px; padding: 0 6px } .shifted { background: #b57a17 }
-small { color: #5b6573 } svg { max-width: 100% }
+.matrix td, .matrix th { padding: 4px 10px; text-align: right }
+.missed, .phantom, .shifted { color: #fff; background: #c2402e; border-radius: 3px; padding: 0 6px }
+.shifted { background: #b57a17 }
 """
 
 
@@ -36,24 +34,19 @@ def page(evaluation: Evaluation, cases: Sequence[Case]) -> str:
     architecture = f"{model.get('architecture', '')} on {model.get('device', '')}, sha256 {model.get('sha256', '')}"
     parts = [
         f"<h1>{escape(title)}</h1><small>{escape(architecture)}; {escape(settings)}</small>",
-        _table(summary_rows(evaluation)),
+        html_table(summary_rows(evaluation)),
         _failures(evaluation),
         "<h2>Boundary F1 at tolerance 0, slice by slice, worst first</h2>" + bars(_slice_rows(evaluation)),
         "<div class=side>" + "".join(_plots(evaluation)) + "</div>",
         _cases(evaluation, cases),
     ]
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-    return f"{head}<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return f"<table>{''.join(f'<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in rows)}</table>"
+    return html_page(title, "".join(parts), _STYLE)
 
 
 def _failures(evaluation: Evaluation) -> str:
     if not evaluation.failed:
         return ""
-    return "<h2>Videos that could not be evaluated</h2>" + _table(list(evaluation.failed.items()))
+    return "<h2>Videos that could not be evaluated</h2>" + html_table(list(evaluation.failed.items()))
 
 
 def _slice_rows(evaluation: Evaluation) -> list[tuple[str, float, str]]:
@@ -127,7 +120,7 @@ def _case(case: Case) -> str:
     labels = ", ".join(f"{name} {value:.3f}" for name, value in zip(LABELS, outcome.probabilities or (), strict=False))
     where = f"{case.video.name} at {outcome.seconds:.3f} s: {frames}{score} ({', '.join(outcome.kinds) or 'no kind'})"
     pictures = "".join(
-        f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
+        html_picture(data, name)
         for name, data in (("before", case.before), ("after", case.after), ("difference", case.difference))
     )
     problem = f"<span class={outcome.problem}>{outcome.problem}</span>"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from cb_core.evaluation.outcomes import BoundaryOutcome
 from cb_core.evaluation.results import Evaluation, VideoEvaluation
 from cb_runtime.contract import LABELS
 from cb_runtime.geometry import Box
+from cb_runtime.pictures import brightened_difference, jpeg_base64
 from cb_runtime.video import open_source
 from cb_runtime.video.types import Image
 
@@ -23,9 +20,6 @@ WIDTH = 420
 
 AROUND = 0.25
 """Shown around the caption region, as a share of its height."""
-
-GAIN = 2
-"""By how much differences are made brighter, so that faint ones are seen."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +97,8 @@ def _shown(one: VideoEvaluation, width: int, height: int) -> Box:
 
 
 def _case(one: VideoEvaluation, outcome: BoundaryOutcome, before: Image, after: Image) -> Case:
-    difference = np.minimum(cv2.absdiff(before, after).astype(np.int64) * GAIN, 255).astype(np.uint8)
-    return Case(one.video, outcome, *map(_jpeg, (before, after, difference)))
-
-
-def _jpeg(image: Image) -> str:
-    height, width = image.shape[:2]
-    if width > WIDTH:
-        image = cv2.resize(image, (WIDTH, max(1, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return base64.b64encode(data.tobytes()).decode()
+    shown = (before, after, brightened_difference(before, after))
+    return Case(one.video, outcome, *(jpeg_base64(image, WIDTH) for image in shown))
 
 
 def total_problems(videos: Sequence[VideoEvaluation]) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -88,28 +86,3 @@ def _row_to_go_on(db: Session, name: str, history: list[Mapping[str, Any]]) -> E
 
 def _is_open(row: Experiment) -> bool:
     return row.epochs_done == 0 and row.status != "finished"
-
-
-def code_commit() -> str | None:
-    """Return the git commit this package's code stands at, with `-dirty` after changes; None outside a repository."""
-    here = Path(__file__)
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
-        return None
-    commit = _git(here.parent, "rev-parse", "HEAD")
-    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}-dirty" if commit and changes else commit
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(  # noqa: S603  (constant arguments)
-            ["git", *arguments],  # noqa: S607  (the user's git)
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ def clip_order(
     strip_ids: NDArray[np.int64],
     generator: torch.Generator,
     clip_pairs: int = CLIP_PAIRS,
+    limit: int | None = None,
 ) -> list[int]:
-    """Return the same pairs, clip after clip.
+    """Return the same pairs, or at least `limit` of them, clip after clip.
 
     Args:
         pairs: Pairs in random order; one may occur more than once.
@@ -35,15 +37,38 @@ def clip_order(
         strip_ids: The two strips of every pair of the split (pairs of the split, 2).
         generator: Decides the order of the clips.
         clip_pairs: Pairs of a clip; the last one of a video may have fewer.
+        limit: Pairs wanted; each clip of the whole is as likely as any other to be among them.
     """
-    drawn = np.asarray(pairs, np.int64)
     clips: list[list[int]] = []
-    for video in np.unique(video_ids[drawn]):
-        members = drawn[video_ids[drawn] == video]
-        edges = [(first, second) for first, second in strip_ids[members].tolist()]
-        clips += [members[clip].tolist() for clip in _clips(edges, clip_pairs)]
+    groups = _by_video(np.asarray(pairs, np.int64), video_ids)
+    for members, count in zip(groups, _clip_counts(groups, clip_pairs, limit, generator), strict=True):
+        if count:
+            edges = [(first, second) for first, second in strip_ids[members].tolist()]
+            clips += [members[clip].tolist() for clip in islice(_clips(edges, clip_pairs), count)]
     order = torch.randperm(len(clips), generator=generator).tolist()
     return [pair for place in order for pair in clips[place]]
+
+
+def _by_video(drawn: NDArray[np.int64], video_ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    videos = video_ids[drawn]
+    order = np.argsort(videos, kind="stable")
+    starts = np.flatnonzero(np.diff(videos[order])) + 1
+    return [drawn[places] for places in np.split(order, starts)]
+
+
+def _clip_counts(
+    groups: Sequence[NDArray[np.int64]], clip_pairs: int, limit: int | None, generator: torch.Generator
+) -> list[int]:
+    """Return how many clips to take of each video."""
+    sizes = np.array([len(members) for members in groups], np.int64)
+    owners = np.repeat(np.arange(len(groups)), -(-sizes // clip_pairs))
+    if limit is not None:
+        lengths = np.full(len(owners), clip_pairs)
+        lengths[np.cumsum(-(-sizes // clip_pairs)) - 1] = (sizes - 1) % clip_pairs + 1
+        order = torch.randperm(len(owners), generator=generator).numpy()
+        owners = owners[order[: 1 + int(np.searchsorted(np.cumsum(lengths[order]), limit))]]
+    counts: list[int] = np.bincount(owners, minlength=len(groups)).tolist()
+    return counts
 
 
 def _clips(edges: Edges, size: int) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cb_core.data.augmentation import PairAugmentation
 from cb_core.data.torch_dataset import PairDataset
+from cb_core.provenance import TRAINING_PACKAGES, installed_versions
 from cb_core.training.config import Hyperparameters
 from cb_core.training.mining import PairMemory
 from cb_core.training.model_choice import ModelChoice
@@ -50,7 +51,7 @@ class Splits:
             git_commit=git_commit,
             dataset_name=summary.name,
             dataset_digest=summary.digest,
-            producer_versions={"torch": torch.__version__},
+            producer_versions={**installed_versions(TRAINING_PACKAGES), "torch": torch.__version__},
         )
 
 

@@ -11,8 +11,9 @@ from accelerate import Accelerator
 
 from cb_core.checkpoint import Checkpoint, load_checkpoint
 from cb_core.models import starting_checkpoint
+from cb_core.provenance import code_commit
 from cb_core.registry import get_model_info
-from cb_core.tracking.recorder import code_commit, start_experiment
+from cb_core.tracking.recorder import start_experiment
 from cb_core.tracking.sinks import RunDescription, check_sinks
 from cb_core.training.accelerator import make_accelerator
 from cb_core.training.config import (

@@ -74,16 +74,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", self.epoch))
         count = len(self._labels)
         drawn = self._balanced_order(generator) if self._balanced else torch.randperm(count, generator=generator)
-        order = self._clips(drawn, generator)
+        order = self._clips(drawn, generator, limit=self._count)
         if self._memory is not None and self._hard_count:
             hard = self._clips(self._memory.draw(self._hard_count, generator), generator)
             order = _shuffled(order[: self._count - len(hard)] + hard, generator)
         return ((self.epoch, index) for index in order[: self._count])
 
-    def _clips(self, drawn: Tensor, generator: torch.Generator) -> list[int]:
-        order = drawn.tolist()
+    def _clips(self, drawn: Tensor, generator: torch.Generator, limit: int | None = None) -> list[int]:
+        order: list[int] = drawn.tolist()
         if self._share_frames and order:
-            order = clip_order(order, self._pairs.video_ids, self._pairs.strip_ids, generator)
+            videos, strips = self._pairs.video_ids, self._pairs.strip_ids
+            order = clip_order(order, videos, strips, generator, limit=limit)
         return order
 
     def _balanced_order(self, generator: torch.Generator) -> Tensor:

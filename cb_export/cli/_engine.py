@@ -36,6 +36,11 @@ _OPTIONS = (
         help="trt, TensorRT: which GPUs the engine runs on besides those like this one.  [default: none]",
     ),
     click.option(
+        "--version-compatible",
+        is_flag=True,
+        help="trt, TensorRT: build for later releases too, at some cost in speed; the engine brings its own code.",
+    ),
+    click.option(
         "--compute-capability", metavar="N,N,...", help="trt, RTX: GPUs to build for, e.g. 8.6,8.9.  [default: 8.0 on]"
     ),
     click.option("--unverified", is_flag=True, help="trt: publish an engine that cannot run on this machine."),
@@ -66,6 +71,7 @@ def engine_options_from(values: Mapping[str, Any]) -> EngineOptions:
         workspace_mib=values["workspace"],
         timing_cache=values["timing_cache"] or default.timing_cache,
         hardware_compat=values["hardware_compat"] or default.hardware_compat,
+        version_compatible=values["version_compatible"],
         compute_capabilities=compute_capabilities_from_text(capabilities) if capabilities else (),
     )
 
@@ -77,6 +83,7 @@ def print_engine(report: Report, path: Path) -> None:
     record = read_sidecar(path)
     proof = record.precision_proof or {}
     shares = ", ".join(f"{share:.0%} {name}" for name, share in proof["shares"].items()) or proof["reason"]
-    report.print(f"Built by {record.built_by} ({record.build['flavour_reason']}), batch {record.profile}")
+    later = ", for later releases too" if record.version_compatible else ""
+    report.print(f"Built by {record.built_by}{later} ({record.build['flavour_reason']}), batch {record.profile}")
     report.print(f"Layers with weights: {shares}; built in {record.build['seconds']} s")
     report.print(f"Its sidecar, to be copied along: {sidecar_path(path)}")

@@ -28,6 +28,13 @@ FILE = click.Path(path_type=Path)
     help="Write a package, e.g. best.cbx, in place of the artifact: model, proof and model card.",
 )
 @click.option("--licence", help="With --package: under which licence the model may be used, for its model card.")
+@click.option(
+    "--triton",
+    type=FILE,
+    metavar="DIR",
+    help="Write into a Triton model repository in place of the artifact; an engine joins those for other GPUs.",
+)
+@click.option("--triton-name", metavar="NAME", help="With --triton: name of the model.  [default: the checkpoint's]")
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20; for bf16 22]")
 @click.option(
     "--precision",
@@ -41,6 +48,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--keep-float", metavar="NAME,NAME,...", help="Modules that a lower precision leaves in float.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
+@click.option(
+    "--report",
+    "reports",
+    type=FILE,
+    multiple=True,
+    help="Write the gate's report, also when it fails, to FILE.html or FILE.json. Repeatable.",
+)
 @click.option("--decoding", type=FILE, help="JSON of `cb tune`: how the model's answers become captions.")
 @click.option("--allow-parity-failure", is_flag=True, help="Publish even if parity fails; the metadata says so.")
 @click.option(
@@ -57,12 +71,15 @@ def export(
     output: Path | None,
     package: Path | None,
     licence: str | None,
+    triton: Path | None,
+    triton_name: str | None,
     opset: int | None,
     precision: str,
     calibration: Path | None,
     keep_float: str | None,
     golden: Path | None,
     batches: str | None,
+    reports: tuple[Path, ...],
     decoding: Path | None,
     allow_parity_failure: bool,
     staged: bool | None,
@@ -79,14 +96,16 @@ def export(
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
     from cb_core.evaluation.tuning import decoding_from_file
+    from cb_export.cli._triton import print_triton
     from cb_export.package import export_package
     from cb_export.pipeline import ExportOptions, export_checkpoint
+    from cb_export.targets import load_target
+    from cb_export.triton import export_triton
+    from cb_runtime.parity_report import ReportFiles
 
-    if package is not None and output is not None:
-        raise UsageError("Give either --output or --package: a package holds the artifact.")
-    if licence is not None and package is None:
-        raise UsageError("--licence stands in the model card of a package: give --package too.")
+    _check_places(output, package, licence, triton, triton_name)
     unverified = check_engine_options(format_name, engine)
+    target = load_target(format_name)
     options = ExportOptions(
         format=format_name,
         opset=opset,
@@ -101,10 +120,14 @@ def export(
         decoding=decoding_from_file(decoding) if decoding else None,
         engine=engine_options_from(engine),
         unverified=unverified,
+        on_judged=ReportFiles(reports, package or output or checkpoint.with_suffix(target.SUFFIX)).add,
     )
     with report.progress() as progress:
         if package is not None:
             _print_package(report, package, export_package(checkpoint, package, options, progress, licence))
+            return
+        if triton is not None:
+            print_triton(report, *export_triton(checkpoint, triton, options, progress, triton_name))
             return
         result = export_checkpoint(checkpoint, output, options, progress)
     if result.metadata.parity and result.metadata.parity["ok"] is None:
@@ -114,6 +137,22 @@ def export(
     if result.staged is not None and not result.staged:
         report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
     _print(report, result)
+    for path in reports:
+        report.print(f"Report of the gate: {path}")
+
+
+def _check_places(
+    output: Path | None, package: Path | None, licence: str | None, triton: Path | None, triton_name: str | None
+) -> None:
+    """Raise UsageError for places that exclude each other, and for what belongs to a place that was not given."""
+    places = {"--output": output, "--package": package, "--triton": triton}
+    given = [option for option, place in places.items() if place is not None]
+    if len(given) > 1:
+        raise UsageError(f"Give either {' or '.join(given)}: a package and a Triton repository hold the artifact.")
+    if licence is not None and package is None:
+        raise UsageError("--licence stands in the model card of a package: give --package too.")
+    if triton_name is not None and triton is None:
+        raise UsageError("--triton-name is the model's name in a Triton repository: give --triton too.")
 
 
 def _print_calibration(report: Report, metadata: ModelMetadata) -> None:

@@ -80,10 +80,13 @@ def engine_from_onnx(
         platform=this_platform(),
         compute_capabilities=choice.compute_capabilities,
         hardware_compat=options.hardware_compat,
+        version_compatible=options.version_compatible,
         profile=options.profile,
         metadata=metadata,
         gpu=None if choice.gpu is None else choice.gpu.name,
-        precision_proof=_proof(plan, tensorrt, choice, messages, metadata.precision),
+        precision_proof=_proof(
+            plan, tensorrt, choice, messages, metadata.precision, host_code=options.version_compatible
+        ),
         build=build,
     )
 
@@ -158,6 +161,8 @@ def _config(builder: Any, network: Any, tensorrt: ModuleType, choice: Choice, op
     if options.hardware_compat != "none":
         level = _LEVELS[options.hardware_compat]
         config.hardware_compatibility_level = tensorrt.HardwareCompatibilityLevel.__members__[level]
+    if options.version_compatible:
+        config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
     if choice.flavour == RTX and options.compute_capabilities:
         _set_targets(config, known_compute_capabilities(tensorrt), options.compute_capabilities)
     _set_profile(builder, config, network, options)
@@ -215,10 +220,18 @@ def build_failure(messages: Messages) -> ModelError:
     )
 
 
-def _proof(plan: Any, tensorrt: ModuleType, choice: Choice, messages: Messages, precision: str) -> dict[str, Any]:  # noqa: ANN401
+def _proof(
+    plan: Any,  # noqa: ANN401  (an IHostMemory)
+    tensorrt: ModuleType,
+    choice: Choice,
+    messages: Messages,
+    precision: str,
+    *,
+    host_code: bool,
+) -> dict[str, Any]:
     """Prove the precision from the engine itself where it can be opened here, else from the builder's own list."""
     if choice.runs_here().ok:
-        source, listing = "engine inspector", _inspected(plan, tensorrt)
+        source, listing = "engine inspector", _inspected(plan, tensorrt, host_code=host_code)
         reason = None
     else:
         source, reason = "builder", "the engine cannot be opened on this machine, so no inspector can read it"
@@ -230,9 +243,11 @@ def _proof(plan: Any, tensorrt: ModuleType, choice: Choice, messages: Messages, 
     return {"source": source, "reason": reason, "layers": types, "shares": prove(types, precision)}
 
 
-def _inspected(plan: Any, tensorrt: ModuleType) -> str:  # noqa: ANN401
+def _inspected(plan: Any, tensorrt: ModuleType, *, host_code: bool = False) -> str:  # noqa: ANN401
     messages = Messages()
-    engine = tensorrt.Runtime(logger_for(tensorrt, messages)).deserialize_cuda_engine(plan)
+    runtime = tensorrt.Runtime(logger_for(tensorrt, messages))
+    runtime.engine_host_code_allowed = host_code  # it is what was just built
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise ModelError(f"The engine that was just built cannot be opened: {messages} Nothing was published.")
     inspector = engine.create_engine_inspector()

@@ -50,8 +50,8 @@ def choose(options: EngineOptions) -> Choice:
     flavour, reason = _flavour(options, gpu)
     module = load_flavour(flavour)
     if flavour == RTX:
-        if options.hardware_compat != "none":
-            raise UsageError("--hardware-compat is for --flavor tensorrt. Give --compute-capability, or leave it out.")
+        for option in _of_standard_tensorrt(options):
+            raise UsageError(f"{option} is for --flavor tensorrt: TensorRT for RTX has nothing like it. Leave it out.")
         return Choice(flavour, reason, gpu, _rtx_targets(module, options.compute_capabilities))
     if options.compute_capabilities:
         raise UsageError("--compute-capability is for --flavor rtx: standard TensorRT builds for the GPU it builds on.")
@@ -68,14 +68,18 @@ def _flavour(options: EngineOptions, gpu: Gpu | None) -> tuple[Flavour, str]:
         return (RTX if options.flavour == RTX.name else STANDARD), "as asked"
     if options.compute_capabilities:
         return RTX, "only TensorRT for RTX takes --compute-capability"
-    if options.hardware_compat != "none":
-        return STANDARD, "only standard TensorRT takes --hardware-compat"
+    for option in _of_standard_tensorrt(options):
+        return STANDARD, f"only standard TensorRT takes {option}"
     problem = "no NVIDIA GPU is here, and standard TensorRT builds only where one is" if gpu is None else _problem()
     if problem is None:
         return STANDARD, f"standard TensorRT and {gpu} are here"
     if not RTX.is_installed:
         raise MissingPackageError(STANDARD.module if gpu else RTX.module)
     return RTX, problem
+
+
+def _of_standard_tensorrt(options: EngineOptions) -> list[str]:
+    return [option for option, given in options.standard_only.items() if given]
 
 
 def _problem() -> str | None:

@@ -31,6 +31,8 @@ class EngineOptions:
     """`auto`, `off` or a folder: measured kernels of earlier builds, which make a build faster."""
     hardware_compat: str = "none"
     """One of `HARDWARE_COMPATS`; of standard TensorRT only."""
+    version_compatible: bool = False
+    """Build for later releases too, which costs some speed; of standard TensorRT only."""
     compute_capabilities: tuple[str, ...] = ()
     """GPUs to build for, e.g. `("8.6", "8.9")`; of TensorRT for RTX only. Empty: 8.0 and later."""
 
@@ -41,10 +43,16 @@ class EngineOptions:
             raise UsageError(f"--batch MIN:OPT:MAX must ascend from 1 or more, got {self.profile}.")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise UsageError(f"--workspace must be 1 MiB or more, got {self.workspace_mib}.")
-        if self.hardware_compat != "none" and self.compute_capabilities:
+        standard = [option for option, given in self.standard_only.items() if given]
+        if standard and self.compute_capabilities:
             raise UsageError(
-                "--hardware-compat is for --flavor tensorrt, --compute-capability for --flavor rtx: give one of them."
+                f"{standard[0]} is for --flavor tensorrt, --compute-capability for --flavor rtx: give one of them."
             )
+
+    @property
+    def standard_only(self) -> dict[str, bool]:
+        """Options that only standard TensorRT takes, and whether they were given."""
+        return {"--hardware-compat": self.hardware_compat != "none", "--version-compatible": self.version_compatible}
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

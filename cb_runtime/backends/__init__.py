@@ -77,7 +77,11 @@ class Availability:
 
 
 class Executor(Protocol):
-    """A model opened on a device. One that also has the model in stages has them as `stages`, a `Stages`."""
+    """A model opened on a device.
+
+    One that also has the model in stages has them as `stages`, a `Stages`. One whose `run` takes arrays in a GPU's
+    memory, `cb_runtime.arrays.DeviceArray`, says so by `takes_device_arrays = True`.
+    """
 
     @property
     def metadata(self) -> ModelMetadata:

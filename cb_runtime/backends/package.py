@@ -25,9 +25,9 @@ from cb_runtime.backends import (
 )
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ContractError, MissingPackageError, ModelError, StorageError
-from cb_runtime.gpus import list_gpus
 from cb_runtime.package import SUFFIX, Package, open_package
-from cb_runtime.package.choice import Attempt, attempts
+from cb_runtime.package.choice import Attempt, Choice, choose
+from cb_runtime.package.machine import this_machine
 from cb_runtime.package.self_check import check_answers
 from cb_runtime.parity import Runs
 from cb_runtime.stages import Stages
@@ -61,36 +61,38 @@ def open_artifact(path: Path, options: OpenOptions) -> PackageExecutor:
         MissingPackageError: No engine for any of its artifacts is installed, or none to check signatures.
     """
     package = open_package(path, options.public_key)
-    gpus = [gpu.compute_capability for gpu in list_gpus()]
+    choice = choose(package.manifest, package.records(), options.device, this_machine(), reuse=options.reuse)
     failures: list[ModelError | MissingPackageError] = []
-    for attempt in attempts(package.manifest, options.device, gpus, reuse=options.reuse):
+    for attempt in choice.attempts:
         try:
-            return _opened(package, attempt, options, [str(failure) for failure in failures])
+            return _opened(package, attempt, options, tuple(map(str, failures)), choice.left_out)
         except ContractError:
             raise
         except (ModelError, MissingPackageError) as error:
             failures.append(error)
-    if len(failures) == 1:
+    if len(failures) == 1 and not choice.left_out:
         raise failures[0]
-    raise ModelError(_nothing_runs(package, options.device, failures))
+    raise ModelError(_nothing_runs(package, options.device, choice, failures))
 
 
-def _nothing_runs(package: Package, device: str, failures: Sequence[Exception]) -> str:
+def _nothing_runs(package: Package, device: str, choice: Choice, failures: Sequence[Exception]) -> str:
     held = ", ".join(artifact.folder for artifact in package.manifest.artifacts)
-    tried = "".join(f"\n  - {failure}" for failure in failures)
+    tried = "".join(f"\n  - {problem}" for problem in (*choice.left_out, *failures))
     return (
         f"{package.path} has nothing that runs here on device {device}; it holds {held}. Choose another --device, or "
         f"export an artifact for this machine.{tried}"
     )
 
 
-def _opened(package: Package, attempt: Attempt, options: OpenOptions, failures: Sequence[str]) -> PackageExecutor:
+def _opened(
+    package: Package, attempt: Attempt, options: OpenOptions, failures: tuple[str, ...], left_out: tuple[str, ...]
+) -> PackageExecutor:
     with _unpacked(package, attempt) as folder:
         artifact = Path(folder) / attempt.artifact.file
         inner = _open_inner(package, artifact, attempt, options)
     if inner.metadata.checkpoint_sha256 != package.manifest.contract.checkpoint_sha256:
         raise ContractError(f"{package.path}: {attempt.artifact.file} is of another checkpoint than its package.")
-    executor = PackageExecutor(package, attempt, inner, 0, tuple(failures))
+    executor = PackageExecutor(package, attempt, inner, 0, failures, left_out)
     graphs: dict[str, Runs] = {attempt.artifact.file: executor}
     if executor.stages is not None:
         graphs[attempt.artifact.stages] = executor.stages
@@ -136,11 +138,18 @@ class PackageExecutor:
     """Golden samples it was checked on."""
     failures: tuple[str, ...]
     """Why artifacts that would have suited better could not be opened."""
+    left_out: tuple[str, ...] = ()
+    """Engines that cannot run on this machine, and why."""
 
     @property
     def metadata(self) -> ModelMetadata:
         """The contract inside the artifact."""
         return self.inner.metadata
+
+    @property
+    def takes_device_arrays(self) -> bool:
+        """Whether the artifact takes arrays in a GPU's memory."""
+        return bool(getattr(self.inner, "takes_device_arrays", False))
 
     @property
     def stages(self) -> Stages | None:
@@ -156,6 +165,7 @@ class PackageExecutor:
         """Return what the artifact's backend says, why this artifact was taken, and how the package was proven."""
         inner = self.inner.describe()
         tried = "".join(f"; tried before: {failure}" for failure in self.failures)
+        tried += f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
         return {
             **inner,
             "reason": f"{self.attempt.why}; {inner['reason']}{tried}",

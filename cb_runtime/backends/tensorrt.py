@@ -1,7 +1,8 @@
 """The backend for `.engine` files: TensorRT and TensorRT for RTX, on NVIDIA GPUs, without PyTorch.
 
 A plan is executable code, so it is opened only when its SHA-256 is the one in its sidecar, never with host code, and
-only by the release and on a GPU that it was built for: everything else is an error that says what to do.
+only by the release and on a GPU that it was built for: everything else is an error that says what to do. An engine
+that was built for later releases too brings host code, and only such a one may run it.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cb_runtime.backends import Availability, Device, Feeds, Logits, OpenOptions, device_from_text
+from cb_runtime.arrays import DeviceArray
+from cb_runtime.backends import Availability, Device, Logits, OpenOptions, device_from_text
 from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import EXTRA_OF_MODULE, CbError, ContractError, ModelError, UsageError
 from cb_runtime.gpus import Gpu, list_gpus
 from cb_runtime.trt.cuda import Cuda, cuda_runtime
 from cb_runtime.trt.flavours import FLAVOURS, Flavour, flavour_version, load_flavour
-from cb_runtime.trt.lanes import Lane, Lanes
+from cb_runtime.trt.lanes import EngineFeeds, Lane, Lanes
 from cb_runtime.trt.messages import Messages, logger_for
 from cb_runtime.trt.sidecar import (
     BUILD_AGAIN,
@@ -117,7 +119,7 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
     gpu, reason = choose_gpu(record, device, list_gpus(), path)
     cuda, messages = Cuda(api, gpu.index), Messages()
     cuda.use()
-    engine = _engine_from_plan(plan, tensorrt, messages, path)
+    engine = _engine_from_plan(plan, tensorrt, messages, path, host_code=record.version_compatible)
     _check_engine(engine, tensorrt, record, path)
     specs = (record.metadata.inputs, record.metadata.outputs[0])
     lanes = Lanes(engine, tensorrt, cuda, specs, messages)
@@ -125,15 +127,16 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
 
 
 def _release_of(record: EngineRecord, path: Path) -> ModuleType:
-    """Return the module that built an engine. Raises CbError when another release, or none, is installed."""
+    """Return the module that runs an engine. Raises CbError when no release that does is installed."""
     if record.platform != this_platform():
         raise ModelError(f"{path} was built on {record.platform}; this machine is {this_platform()}. {BUILD_AGAIN}")
     tensorrt = load_flavour(record.family)
-    if str(tensorrt.__version__) != record.tensorrt_version:
+    if not record.runs_on_release(str(tensorrt.__version__)):
+        which, sign = ("that release or a later one", ">=") if record.version_compatible else ("that release", "==")
         raise ModelError(
             f"{path} was built by {record.built_by}; this machine has {record.family.title} {tensorrt.__version__}, "
-            f"and engines run only on the release that built them. {_again(record)} Or install that release: "
-            f"pip install '{record.family.module.replace('_', '-')}=={record.tensorrt_version}'"
+            f"and the engine runs only on {which}. {_again(record)} Or install it: "
+            f"pip install '{record.family.module.replace('_', '-')}{sign}{record.tensorrt_version}'"
         )
     return tensorrt
 
@@ -168,10 +171,9 @@ def _remedy(record: EngineRecord) -> str:
     return f"{_again(record)}, here, or for more GPUs with {other}"
 
 
-def _engine_from_plan(plan: bytes, tensorrt: ModuleType, messages: Messages, path: Path) -> Any:  # noqa: ANN401
-    """Return an ICudaEngine."""
+def _engine_from_plan(plan: bytes, tensorrt: ModuleType, messages: Messages, path: Path, *, host_code: bool) -> Any:  # noqa: ANN401  (an ICudaEngine)
     runtime = tensorrt.Runtime(logger_for(tensorrt, messages))
-    runtime.engine_host_code_allowed = False
+    runtime.engine_host_code_allowed = host_code
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         memory = "The GPU's memory is full: free some. " if messages.is_out_of_memory else ""
@@ -215,13 +217,16 @@ class EngineExecutor:
     """Why this GPU."""
     cuda: Cuda
     lanes: Lanes
+    takes_device_arrays: ClassVar[bool] = True
 
-    def run(self, feeds: Feeds) -> Logits:
+    def run(self, feeds: EngineFeeds) -> Logits:
         """Return float32 logits `(batch, 5)`, for any batch size.
 
         More pairs than the engine's largest batch run in several, whose copies and arithmetic overlap; fewer than its
-        smallest are filled up. Raises ModelError when CUDA or TensorRT fails, e.g. out of memory.
+        smallest are filled up. Arrays in the GPU's memory are read there. Raises ContractError for those of another
+        GPU, ModelError when CUDA or TensorRT fails, e.g. out of memory.
         """
+        self._check_place(feeds)
         self.cuda.use()
         batch = len(next(iter(feeds.values())))
         largest, smallest = self.record.profile.maximum, self.record.profile.minimum
@@ -240,6 +245,14 @@ class EngineExecutor:
             while busy:
                 answers.append(_collect(busy, free))
         return np.concatenate(answers)
+
+    def _check_place(self, feeds: EngineFeeds) -> None:
+        for name, values in feeds.items():
+            if isinstance(values, DeviceArray) and values.device != self.gpu.index:
+                raise ContractError(
+                    f"Input '{name}' lies on cuda:{values.device}, and the engine runs on cuda:{self.gpu.index}. Copy "
+                    f"it there, or open the engine with device='cuda:{values.device}'."
+                )
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, GPU, flavour, version, profile and who captures CUDA graphs."""

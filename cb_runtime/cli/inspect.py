@@ -1,7 +1,8 @@
-"""`cb inspect`: what a model expects and where it comes from."""
+"""`cb inspect`: what a model expects, what is in its file, and where it comes from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 
     from cb_runtime.contract import ModelMetadata
 
+LINEAGE = (
+    "checkpoint_sha256",
+    "git_commit",
+    "training_versions",
+    "dataset_name",
+    "dataset_digest",
+    "export_commit",
+    "export_date",
+    "producer_versions",
+    "lora_merge",
+)
+"""Fields of the contract that are printed as lineage, together."""
+
 
 @reporting("inspect")
 @click.argument("artifact", required=False, type=click.Path(path_type=Path))
@@ -23,24 +37,20 @@ if TYPE_CHECKING:
 def inspect(report: Report, artifact: Path | None, plugins: tuple[str, ...]) -> None:
     """Print the contract of ARTIFACT (.onnx, .engine, .cbx or .pt; the model in the box when left out).
 
-    Inputs, preprocessing, origin, parity.
+    Digest and sizes, in which arithmetic its layers compute, inputs, preprocessing, lineage, parity.
     """
-    from cb_runtime.files import sha256_of_file
-    from cb_runtime.golden import golden_path
+    from cb_runtime.inspection import describe_file, describe_package, layers_of
+    from cb_runtime.lineage import lineage_of
     from cb_runtime.models import default_model_path
     from cb_runtime.package import SUFFIX, open_package
 
     artifact = artifact or default_model_path()
     packed = open_package(artifact) if artifact.suffix.lower() == SUFFIX else None
     metadata = _metadata(artifact, plugins) if packed is None else packed.manifest.contract
-    golden = golden_path(artifact) if packed is None else artifact
-    file: dict[str, Any] = {"path": str(artifact), "sha256": sha256_of_file(artifact), "bytes": artifact.stat().st_size}
-    file["golden_samples"] = str(golden) if golden.is_file() else None
-    if packed is not None:
-        file["artifacts"] = ", ".join(one.file for one in packed.manifest.artifacts)
-        file |= {"signed": packed.signed, "members": len(packed.manifest.members), "licence": packed.manifest.licence}
-    report.result({"file": file, "metadata": metadata.to_dict()})
-    report.print(_table(file, metadata))
+    file = describe_file(artifact) if packed is None else describe_package(artifact, packed)
+    layers, lineage = layers_of(artifact, packed), lineage_of(metadata)
+    report.result({"file": file, "layers": layers, "lineage": lineage, "metadata": metadata.to_dict()})
+    report.print(_table([*_flat(file), *_layer_rows(layers), *_flat(lineage, "lineage."), *_rows(metadata)]))
 
 
 def _metadata(artifact: Path, plugins: tuple[str, ...]) -> ModelMetadata:
@@ -53,13 +63,30 @@ def _metadata(artifact: Path, plugins: tuple[str, ...]) -> ModelMetadata:
     return metadata
 
 
-def _table(file: dict[str, Any], metadata: ModelMetadata) -> Table:
+def _table(rows: list[tuple[str, Any]]) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
-    for name, value in [*file.items(), *_rows(metadata)]:
-        table.add_row(name.replace("_", " "), "-" if value is None else str(value))
+    for name, value in rows:
+        table.add_row(escape(name.replace("_", " ")), "-" if value is None else escape(str(value)))
     return table
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give one row for each value, however deep it stands."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value or None if isinstance(value, Mapping) else value
+
+
+def _layer_rows(layers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, str]]:
+    for graph, types in layers.items():
+        for name, share in types.items():
+            counted = f" ({share['layers']}), {share['weight_share']:.1%} of weights" if "layers" in share else ""
+            yield f"{graph}: layers in {name}", f"{share['layer_share']:.1%}{counted}"
 
 
 def _rows(metadata: ModelMetadata) -> list[tuple[str, Any]]:
@@ -67,6 +94,8 @@ def _rows(metadata: ModelMetadata) -> list[tuple[str, Any]]:
     tensors = [("input", spec) for spec in plain.pop("inputs")] + [("output", spec) for spec in plain.pop("outputs")]
     rows: list[tuple[str, Any]] = []
     for name, value in plain.items():
+        if name in LINEAGE:
+            continue
         if isinstance(value, dict) and value:
             rows += [(f"{name}.{key}", inner) for key, inner in value.items()]
         else:

@@ -1,4 +1,4 @@
-"""`cb package`: sign packages, and check what was signed."""
+"""`cb package`: make packages of several artifacts, sign packages, and check what was signed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,27 @@ FILE = click.Path(path_type=Path)
 
 @click.group()
 def package() -> None:
-    """Sign packages (.cbx) with ed25519 keys, and check them."""
+    """Make packages (.cbx) of several artifacts, sign them with ed25519 keys, and check them."""
+
+
+@reporting("create")
+@click.argument("file", metavar="PACKAGE", type=FILE)
+@click.argument("artifacts", metavar="ARTIFACT...", type=FILE, nargs=-1, required=True)
+@click.option("--golden", type=FILE, help="Golden samples of all.  [default: those beside each, e.g. best.golden.npz]")
+@click.option("--licence", help="Under which licence the model may be used, for its model card.")
+def create(report: Report, file: Path, artifacts: tuple[Path, ...], golden: Path | None, licence: str | None) -> None:
+    """Put several ARTIFACTs of one model (.onnx, .engine) into PACKAGE, from which each machine takes the best.
+
+    All must have passed the parity gate, on the same golden samples.
+    """
+    from cb_runtime.package.writing import package_artifacts
+
+    manifest = package_artifacts(file, artifacts, golden, licence)
+    report.print(f"{file}: {manifest.contract.architecture_name}, {file.stat().st_size / 2**20:.1f} MiB")
+    for artifact in manifest.artifacts:
+        staged = ", in stages too" if manifest.is_staged(artifact) else ""
+        report.print(f"  {artifact.folder}: {manifest.members[artifact.file].size / 2**20:.1f} MiB{staged}")
+    report.result({"package": str(file), "size": file.stat().st_size, "artifacts": manifest.to_dict()["artifacts"]})
 
 
 @reporting("keygen")
@@ -54,6 +74,7 @@ def verify(report: Report, file: Path, public_key: Path | None) -> None:
     )
 
 
+package.add_command(create)
 package.add_command(keygen)
 package.add_command(sign)
 package.add_command(verify)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.errors import ParityError, UsageError
+
+if TYPE_CHECKING:
+    from cb_runtime.golden import GoldenSamples
+    from cb_runtime.parity import ParityReport, Runs
+    from cb_runtime.parity_report import ReportFiles
+    from cb_runtime.parity_runs import ParityRun
+    from cb_runtime.progress import Progress
 
 
 @reporting("verify")
@@ -18,12 +26,26 @@ from cb_runtime.errors import ParityError, UsageError
 )
 @click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Write logits, margins, batches and the worst samples to FILE.html or FILE.json. Repeatable.",
+)
 @click.option("--batch", "batches", default="1,2,3,15,16", show_default=True, help="Batch sizes to run.")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."
 )
-def verify(report: Report, artifact: Path | None, golden: Path | None, batches: str, **options: Any) -> None:  # noqa: ANN401  (the options above)
+def verify(
+    report: Report,
+    artifact: Path | None,
+    golden: Path | None,
+    batches: str,
+    reports: tuple[Path, ...],
+    **options: Any,  # noqa: ANN401  (how to open it)
+) -> None:
     """Run golden samples through ARTIFACT (.onnx, .engine, .pt) on this machine and compare with PyTorch's own answers.
 
     Without ARTIFACT, the model in the box is verified. The staged graph beside it, by which videos are scored, is run
@@ -34,19 +56,20 @@ def verify(report: Report, artifact: Path | None, golden: Path | None, batches: 
     from cb_runtime.golden import golden_path, load_golden_samples
     from cb_runtime.models import default_model_path
     from cb_runtime.package import SUFFIX, open_package
-    from cb_runtime.parity import verify_session
+    from cb_runtime.parity_report import ReportFiles
     from cb_runtime.session import open_session
 
     sizes = _batch_sizes(batches)
     artifact = artifact or default_model_path()
+    files = ReportFiles(reports, artifact)
     session = open_session(artifact, **options)
     packed = golden is None and artifact.suffix.lower() == SUFFIX
     samples = golden or (artifact if packed else golden_path(artifact))
     with report.progress("batch sizes") as progress:
         reference = open_package(artifact).golden() if packed else load_golden_samples(samples)
-        outcome = verify_session(session, reference, sizes, progress=progress)
-        stages = session.stages
-        staged = None if stages is None else verify_session(stages, reference, sizes, progress=progress)
+        judge = _judge(session.describe(), reference, sizes, progress, files)
+        outcome = judge("Artifact", session)
+        staged = None if session.stages is None else judge("Staged graph", session.stages)
     ran = session.describe()
     document: dict[str, Any] = {
         "artifact": str(artifact),
@@ -58,11 +81,28 @@ def verify(report: Report, artifact: Path | None, golden: Path | None, batches: 
     report.print(str(outcome))
     if staged is not None:
         report.print(f"In stages: {staged}")
+    for path in reports:
+        report.print(f"Report: {path}")
     report.print(f"Ran {artifact.name} with {ran['backend']} on {ran['device']} ({ran['reason']}).")
     failure = ParityError(
         f"{artifact} does not decide as PyTorch did on {samples}. Export it again, or use another device."
     )
     report.finish(document, None if outcome and (staged is None or staged) else failure)
+
+
+def _judge(
+    engine: dict[str, Any], golden: GoldenSamples, sizes: list[int], progress: Progress, files: ReportFiles
+) -> Callable[[str, Runs], ParityReport]:
+    from cb_runtime.parity import verify_session
+    from cb_runtime.parity_report import JudgedGraph
+
+    def judge(title: str, graph: Runs) -> ParityReport:
+        runs: list[ParityRun] = []
+        outcome = verify_session(graph, golden, sizes, progress=progress, on_run=runs.append)
+        files.add(JudgedGraph(title, outcome, golden, runs, graph.metadata, engine))
+        return outcome
+
+    return judge
 
 
 def _batch_sizes(text: str) -> list[int]:

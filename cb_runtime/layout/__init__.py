@@ -10,7 +10,6 @@ from cb_runtime.layout.layout import (
     boxes_from_lists,
     layout_from_dict,
 )
-from cb_runtime.layout.views import views
 
 __all__ = [
     "DEFAULT_SAMPLES",
@@ -26,5 +25,4 @@ __all__ = [
     "layout_from_file",
     "layout_from_region",
     "region_from_text",
-    "views",
 ]

@@ -99,15 +99,6 @@ def distinct(blocks: Sequence[Block]) -> list[Block]:
     return found
 
 
-def distinct_boxes(boxes: Sequence[Box]) -> list[Box]:
-    """Return each box once that was seen several times at the same place."""
-    found: list[Box] = []
-    for box in boxes:
-        if not any(same_place(box, other, JITTER) for other in found):
-            found.append(box)
-    return found
-
-
 def samples_from_boxes(boxes: Sequence[Box]) -> list[list[Box]]:
     """Share out boxes of unknown samples: boxes of one frame do not overlap, so each goes where it overlaps none."""
     samples: list[list[Box]] = []

@@ -7,7 +7,8 @@ No text is read; captions are told from other text by how they behave over the s
 3. What is left is joined to lines, and lines above each other to blocks of one caption. Captions return to the same
    height with changing widths and a side or the centre in line, so the height that most caption-like blocks share is
    theirs; scene text does not return, or is not in line.
-4. The region covers every block at that height, with padding, and is widened to what captions not sampled may need.
+4. The region lies close around every block at that height, because small text needs the pixels of the strip; it is
+   widened by what the number of captions seen says of those not seen.
 5. The same is asked of the blocks that are left: captions may be at a second place too.
 """
 
@@ -33,14 +34,17 @@ from cb_runtime.layout.blocks import (
 )
 from cb_runtime.layout.overlays import DRIFT, MIN_RECURRENCES
 
-VERTICAL_PADDING = 0.2
-"""Added above and below, in heights of a line: outlines, shadows, and accents that no sample showed."""
+VERTICAL_PADDING = 0.05
+"""Added above and below, in heights of a line: OCR's boxes already go around outlines."""
 
-HORIZONTAL_PADDING = 0.5
+HORIZONTAL_PADDING = 0.25
 """Added left and right, in heights of a line."""
 
+FEW = 4
+"""With fewer different captions seen, a region is at least `MIN_WIDTH` wide."""
+
 MIN_WIDTH = 0.7
-"""Least width of a detected region as a share of the frame: a full line of 42 characters at the usual size."""
+"""Width of a full line of 42 characters at the usual size, as a share of the frame."""
 
 MAX_WIDTH = 0.9
 """Width up to which a region is widened for captions not seen: the title-safe area of a frame."""
@@ -266,13 +270,7 @@ def _horizontal(captions: list[Block], anchor: str, frame_width: int, padding: f
 
 def _width_foreseen(captions: list[Block], frame_width: int) -> float:
     widest = max(block.box.width for block in captions)
-    foreseen = width_foreseen(widest, len(distinct(captions)))
-    return max(MIN_WIDTH * frame_width, min(MAX_WIDTH * frame_width, foreseen))
-
-
-def width_foreseen(widest: float, count: int) -> float:
-    """Return the width that the widest caption of a video is expected to have, given the widest of `count` seen.
-
-    Of n widths drawn evenly from [0, w], the widest is n / (n + 1) of w on average.
-    """
-    return widest * (count + 1) / count
+    count = len(distinct(captions))
+    # Of n widths drawn evenly from [0, w], the widest is n / (n + 1) of w on average.
+    foreseen = min(MAX_WIDTH * frame_width, widest * (count + 1) / count)
+    return max(MIN_WIDTH * frame_width, foreseen) if count < FEW else foreseen

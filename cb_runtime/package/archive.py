@@ -7,6 +7,7 @@ them. So the file is given by names and contents alone, and a byte that is chang
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 import zipfile
@@ -22,6 +23,7 @@ from cb_runtime.files import atomic_path, write_error
 from cb_runtime.golden import GoldenSamples, load_golden_samples
 from cb_runtime.package.manifest import GOLDEN, MANIFEST, SIGNATURE, Artifact, Manifest, manifest_from_bytes
 from cb_runtime.package.signature import check_signature, load_public_key, sign_manifest
+from cb_runtime.trt.sidecar import ENGINE_SUFFIX, EngineRecord, record_from_dict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -75,6 +77,18 @@ class Package:
                 _copy_proven(archive, name, self.manifest, sink)
         except OSError as error:
             raise write_error(place, error) from error
+
+    def records(self) -> dict[str, EngineRecord]:
+        """Return what the sidecars of its engines say, by the engine's file. Raises ModelError for one that is none."""
+        engines = [artifact.file for artifact in self.manifest.artifacts if artifact.file.endswith(ENGINE_SUFFIX)]
+        with _reading(self.path):
+            return {file: self._record(f"{file}.json") for file in engines}
+
+    def _record(self, sidecar: str) -> EngineRecord:
+        try:
+            return record_from_dict(json.loads(self.read(sidecar)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ContractError(f"{sidecar} is no sidecar of an engine") from error
 
     def golden(self) -> GoldenSamples:
         """Return the golden samples."""

@@ -43,7 +43,7 @@ class Artifact:
     precision: str
     """Arithmetic: fp32, tf32, fp16, bf16 or int8."""
     compute_capability: str | None = None
-    """Of the only GPUs it runs on, e.g. `8.9`; None where it is not tied to one."""
+    """Of the only GPUs it runs on, e.g. `8.9`; None where it is not tied to one. Its sidecar says more."""
 
     @property
     def folder(self) -> str:
@@ -61,7 +61,7 @@ class Manifest:
     """What `manifest.json` says."""
 
     contract: ModelMetadata
-    """What every artifact of the package was made for."""
+    """What every artifact of the package was made for, as it stands in the first one."""
     artifacts: tuple[Artifact, ...]
     members: Mapping[str, Member]
     """Name to digest and size, of every member but the manifest and its signature; in the order of the file."""

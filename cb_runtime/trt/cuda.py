@@ -106,6 +106,11 @@ class Buffer:
         kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(int(self._host), self.address, rows, kind, stream)
 
+    def copy_in(self, address: int, rows: int, stream: Any, at: int = 0) -> None:  # noqa: ANN401  (a cudaStream_t)
+        """Copy rows that lie elsewhere in the GPU's memory to the row `at` of its side, in the stream's order."""
+        kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._copy(self.address + at * self._bytes_per_row, address, rows, kind, stream)
+
     def _copy(self, to: int, origin: int, rows: int, kind: Any, stream: Any) -> None:  # noqa: ANN401  (handles)
         self._cuda.call(self._cuda.api.cudaMemcpyAsync, to, origin, rows * self._bytes_per_row, kind, stream)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.backends import Feeds
+from cb_runtime.arrays import DeviceArray
 from cb_runtime.contract import TensorSpec
 from cb_runtime.errors import ModelError
 from cb_runtime.feeds import row_shape
 from cb_runtime.trt.cuda import Buffer, Cuda
 from cb_runtime.trt.messages import Messages
+
+EngineFeeds = Mapping[str, NDArray[Any] | DeviceArray]
+"""Input name to array, in main memory or in that of the engine's GPU."""
 
 
 class Lane:
@@ -54,20 +57,22 @@ class Lane:
         self._capacity, self._runs = 0, 0
         self._graph: Any = None
         self._stream = cuda.stream()
+        self._on_gpu: frozenset[str] = frozenset()
+        """Inputs that lie in the GPU's memory: a graph holds the copies of all others."""
 
-    def submit(self, feeds: Feeds, batch: int) -> None:
+    def submit(self, feeds: EngineFeeds, batch: int) -> None:
         """Begin to compute; `collect` gives the answer.
 
         Args:
             feeds: Checked inputs of at most `batch` rows. Missing rows are filled with the first one.
             batch: Batch size to run, within the engine's profile.
         """
-        if batch != self.batch:
+        on_gpu = frozenset(name for name, values in feeds.items() if isinstance(values, DeviceArray))
+        if batch != self.batch or on_gpu != self._on_gpu:
             self._prepare(batch)
+            self._on_gpu = on_gpu
         for spec in self._inputs:
-            values, rows = feeds[spec.name], self._buffers[spec.name].rows
-            rows[: len(values)] = values
-            rows[len(values) : batch] = values[:1]
+            self._take_in(self._buffers[spec.name], feeds[spec.name], batch)
         self._runs += 1
         if self._capture and self._runs == 2:
             # The first run of a shape may allocate, which no graph can hold.
@@ -77,6 +82,18 @@ class Lane:
         else:
             self._cuda.launch(self._graph, self._stream)
 
+    def _take_in(self, buffer: Buffer, values: NDArray[Any] | DeviceArray, batch: int) -> None:
+        """Bring an input to its buffer: to the host's side, from which it is uploaded, or on the GPU to the GPU's."""
+        count = len(values)
+        if not isinstance(values, DeviceArray):
+            buffer.rows[:count] = values
+            buffer.rows[count:batch] = values[:1]
+            return
+        values.order_after(int(self._stream))
+        buffer.copy_in(values.address, count, self._stream)
+        for row in range(count, batch):
+            buffer.copy_in(values.address, 1, self._stream, at=row)
+
     def collect(self, rows: int) -> NDArray[np.float32]:
         """Wait for the answer to what was submitted; return its first rows."""
         self._cuda.wait(self._stream)
@@ -85,7 +102,8 @@ class Lane:
 
     def _enqueue(self) -> None:
         for spec in self._inputs:
-            self._buffers[spec.name].upload(self.batch, self._stream)
+            if spec.name not in self._on_gpu:
+                self._buffers[spec.name].upload(self.batch, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise self._failure("run")
         self._buffers[self._output.name].download(self.batch, self._stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class EngineRecord:
     flavour: str
     """`tensorrt` or `rtx`."""
     tensorrt_version: str
-    """Release that built it, and the only one that runs it."""
+    """Release that built it, and the only one that runs it unless `version_compatible`."""
     platform: str
     """Operating system and processor it was built on; see `this_platform`."""
     compute_capabilities: tuple[str, ...]
@@ -64,6 +65,8 @@ class EngineRecord:
     """Name of the GPU it was built on; None where there was none."""
     precision_proof: Mapping[str, Any] | None = None
     """Which arithmetic the compiled layers use, and who says so; None where it could not be read."""
+    version_compatible: bool = False
+    """Whether later releases run it too: it then holds code of its release, which runs when it is opened."""
     build: Mapping[str, Any] = field(default_factory=dict)
     """How it was built: seconds, workspace, timing cache, why this flavour."""
     schema: int = SCHEMA
@@ -88,6 +91,12 @@ class EngineRecord:
             return int(gpu.compute_capability.partition(".")[0]) >= 8
         return gpu.compute_capability in self.compute_capabilities
 
+    def runs_on_release(self, release: str) -> bool:
+        """Tell whether an installed release of the flavour runs the engine."""
+        if self.version_compatible:
+            return _numbers(release) >= _numbers(self.tensorrt_version)
+        return release == self.tensorrt_version
+
     def replace(self, **changes: Any) -> EngineRecord:  # noqa: ANN401  (one keyword per field)
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -101,6 +110,11 @@ class EngineRecord:
     def save(self, engine: Path) -> None:
         """Write the sidecar of an engine file."""
         sidecar_path(engine).write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """Return the numbers a release begins with: `10.9.0.34` and `11.0.0rc1` give `(10, 9, 0, 34)` and `(11, 0, 0)`."""
+    return tuple(map(int, re.findall(r"(?:^|\.)(\d+)", release)))
 
 
 def sidecar_path(engine: str | Path) -> Path:

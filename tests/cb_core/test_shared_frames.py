@@ -131,6 +131,26 @@ def test_clips_are_drawn_anew_by_the_generator_alone():
     assert clips_of(1) != clips_of(2)
 
 
+@pytest.mark.parametrize("clip_pairs", [7, 8, 50])
+@pytest.mark.parametrize("limit", [1, 30, 119, 120])
+def test_a_part_of_the_pairs_comes_in_whole_clips_and_is_never_too_short(limit, clip_pairs):
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(120, generator=generator).tolist()
+        order = clip_order(drawn, VIDEOS, STRIPS, generator, clip_pairs, limit)
+        assert limit <= len(order) < limit + 60
+        assert len(set(order)) == len(order)
+
+
+def test_every_pair_may_be_in_a_part():
+    seen = set()
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(120, generator=generator).tolist()
+        seen |= set(clip_order(drawn, VIDEOS, STRIPS, generator, limit=16))
+    assert seen == set(range(120))
+
+
 def test_a_pair_drawn_twice_comes_twice():
     order = clip_order([4, 4, 2], VIDEOS, STRIPS, torch.Generator())
     assert sorted(order) == [2, 4, 4]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 
 import pytest
 from sqlalchemy import create_engine, func
@@ -15,7 +14,7 @@ from tiny_training import ARCHITECTURE, run_config, write_dataset
 from cb_core.data import get_dataset_db
 from cb_core.data.base import Base
 from cb_core.tracking import Experiment, queries, recorder, sinks
-from cb_core.tracking.recorder import code_commit, start_experiment
+from cb_core.tracking.recorder import start_experiment
 from cb_core.tracking.sinks import SINKS, RunDescription, Sinks, check_sinks, scalars
 from cb_core.training import train
 from cb_runtime.errors import InputError, MissingPackageError, UsageError
@@ -176,24 +175,6 @@ def test_a_database_that_cannot_be_written_is_a_warning(filled, monkeypatch):
     monkeypatch.setattr(recorder, "get_dataset_db", locked)
     row.end("finished")
     assert "database is locked" in warnings[0]
-
-
-def test_the_commit_of_the_code_is_known_inside_a_repository(monkeypatch):
-    answers = {"ls-files": "recorder.py", "rev-parse": "abc", "status": " M recorder.py"}
-    monkeypatch.setattr(recorder, "_git", lambda _, verb, *__: answers.get(verb))
-    assert code_commit() == "abc-dirty"
-    answers["status"] = ""
-    assert code_commit() == "abc"
-    del answers["ls-files"]
-    assert code_commit() is None
-
-
-def test_a_machine_without_git_trains_all_the_same(monkeypatch):
-    def missing(*_, **__):
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr(subprocess, "run", missing)
-    assert code_commit() is None
 
 
 def description(folder) -> RunDescription:

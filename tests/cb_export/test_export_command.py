@@ -12,7 +12,7 @@ from tiny_pairs import write_run
 from cb_core import registry
 from cb_export.cli.export import export
 from cb_export.targets import onnx as onnx_target
-from cb_runtime.contract import Decoding
+from cb_runtime.contract import INPUT_NAMES, Decoding
 from cb_runtime.session import open_session
 
 
@@ -118,3 +118,31 @@ def test_the_decoding_that_tuning_found_goes_into_the_artifact(checkpoint, tmp_p
     done = run("--checkpoint", checkpoint, "--decoding", tuned)
     assert done.exit_code == 0, done.output
     assert open_session(checkpoint.with_suffix(".onnx")).metadata.decoding == wanted
+
+
+def test_the_report_shows_probes_and_the_staged_graph_too(tmp_path, checkpoint):
+    page, document = tmp_path / "report.html", tmp_path / "report.json"
+    done = run("--checkpoint", checkpoint, "--batches", "1,2", "--report", page, "--report", document)
+    assert done.exit_code == 0, done.output
+    assert f"Report of the gate: {page}" in done.stdout
+    (graph,) = json.loads(document.read_text())["graphs"]
+    assert graph["title"] == "Artifact"
+    assert graph["ok"] is True
+    assert graph["probes"]["ok"] is True
+    assert set(graph["effects"]) == set(INPUT_NAMES)
+    assert "Parity of best.onnx" in page.read_text()
+    assert "Probes: constants" in page.read_text()
+
+
+def test_the_report_of_a_failed_gate_is_written_although_nothing_is_published(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_bias)
+    done = run("--checkpoint", checkpoint, "--report", tmp_path / "report.html")
+    assert done.exit_code == 7
+    assert not checkpoint.with_suffix(".onnx").exists()
+    assert "failed</span>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_of_another_kind_ends_with_exit_code_2(checkpoint, tmp_path):
+    done = run("--checkpoint", checkpoint, "--report", tmp_path / "report.pdf")
+    assert done.exit_code == 2
+    assert "*.html or *.json" in done.stderr

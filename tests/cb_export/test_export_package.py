@@ -8,12 +8,8 @@ from click.testing import CliRunner
 from tiny_pairs import logits_of, random_inputs, seeded_model
 
 from cb_export.cli.export import export
-from cb_export.package import write_package
-from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import ParityError
-from cb_runtime.package import Artifact, open_package
+from cb_runtime.package import open_package
 from cb_runtime.session import open_session
-from cb_runtime.trt.sidecar import BatchProfile, EngineRecord
 
 
 def run(*arguments):
@@ -53,22 +49,3 @@ def test_options_that_cannot_be_obeyed_end_with_exit_code_2(checkpoint, options,
     done = run("--checkpoint", checkpoint, *options)
     assert done.exit_code == 2
     assert says in done.stderr
-
-
-def test_an_engine_is_packed_with_its_sidecar_and_the_only_gpu_it_runs_on(tmp_path):
-    engine, golden = tmp_path / "m.engine", tmp_path / "g.npz"
-    engine.write_bytes(b"plan")
-    golden.write_bytes(b"golden")
-    metadata = ModelMetadata("x", precision="fp16", parity={"ok": True})
-    one = EngineRecord("0" * 64, "tensorrt", "11.4", "linux-x86_64", ("8.9",), "none", BatchProfile(1, 8, 16), metadata)
-    for record, only in ((one, "8.9"), (one.replace(hardware_compat="ampere+"), None)):
-        record.save(engine)
-        manifest = write_package(tmp_path / "a.cbx", engine, golden, metadata)
-        assert manifest.artifacts == (Artifact("engine-fp16/m.engine", "fp16", only),)
-        assert "engine-fp16/m.engine.json" in open_package(tmp_path / "a.cbx").manifest.members
-
-
-def test_an_artifact_without_a_passed_gate_is_not_packed(tmp_path):
-    with pytest.raises(ParityError, match="has not passed the parity gate"):
-        write_package(tmp_path / "a.cbx", tmp_path / "a.onnx", tmp_path / "g.npz", ModelMetadata("x"))
-    assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from torch import nn
 
 import cb_export
 from cb_core.checkpoint import save_checkpoint
+from cb_core.provenance import code_commit
 from cb_export import pipeline
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.targets import onnx as onnx_target
@@ -70,7 +71,9 @@ def test_a_lora_checkpoint_becomes_a_proven_artifact_in_another_folder(tmp_path)
     assert metadata.precision == "fp32"
     assert metadata.opset == 20
     assert metadata.lora_merge["layers"] == 1
-    assert metadata.producer_versions.keys() >= {"cb-toolkit", "torch", "onnx"}
+    assert metadata.producer_versions.keys() >= {"cb-toolkit", "python", "torch", "torchvision", "onnx", "onnxscript"}
+    assert metadata.training_versions == {"torch": "2.9"}
+    assert metadata.export_commit == code_commit()
     assert metadata.export_date.startswith("20")
     assert metadata.parity["ok"] is True
     assert metadata.parity["golden"]["tolerances"]["flip_margin"] > 0

@@ -14,7 +14,6 @@ from tiny_pairs import random_inputs, write_run
 
 from cb_core import registry
 from cb_export.cli.export import export
-from cb_export.package import write_package
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.targets import onnx as onnx_target
 from cb_runtime import files
@@ -22,6 +21,7 @@ from cb_runtime.cli import main
 from cb_runtime.errors import ContractError, ParityError, UsageError
 from cb_runtime.features import VideoInputs
 from cb_runtime.files import sha256_of_file
+from cb_runtime.package.writing import package_artifacts
 from cb_runtime.parity import golden_path, load_golden_samples, verify_session
 from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.scoring import score_strips
@@ -242,7 +242,7 @@ def test_a_list_of_stages_that_breaks_the_contract_is_an_error(exported, key, va
 def test_a_package_holds_the_staged_graph_too_and_checks_it(artifacts, tmp_path):
     artifact = next(iter(artifacts.values()))
     place = tmp_path / "best.cbx"
-    write_package(place, artifact, golden_path(artifact), open_session(artifact).metadata)
+    package_artifacts(place, [artifact])
     described = open_session(place).describe()
     assert described["features_reused"] is True
     assert open_session(place, reuse=False).stages is None
@@ -286,8 +286,10 @@ def wrong_classifier(graph, opset, right=onnx_target._onnx_from_graph):
 def test_stages_that_decide_otherwise_than_pytorch_are_refused_and_the_older_ones_stay(exported, monkeypatch):
     before = {path.name: path.read_bytes() for path in stages_path(exported).iterdir()}
     monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_classifier)
+    told = []
     with pytest.raises(ParityError, match=r"staged graph does not agree.*nothing was published"):
-        export_checkpoint(exported.with_suffix(".pt"))
+        export_checkpoint(exported.with_suffix(".pt"), options=ExportOptions(on_judged=told.append))
+    assert [(graph.title, not graph.problems) for graph in told] == [("Artifact", True), ("Staged graph", False)]
     assert {path.name: path.read_bytes() for path in stages_path(exported).iterdir()} == before
     assert open_session(exported).stages is not None
     assert names(exported.parent) == ["best.golden.npz", "best.onnx", "best.pt", "best.staged"]

@@ -88,6 +88,20 @@ class TestEveryPrecision:
         assert record.metadata == session.metadata
 
 
+@pytest.mark.gpu
+def test_tensors_in_the_gpus_memory_are_answered_as_those_in_main_memory(engines):
+    torch = pytest.importorskip("torch")
+    if not (choose(EngineOptions(flavour="rtx")).runs_here().ok and torch.cuda.is_available()):
+        pytest.skip("TensorRT for RTX or PyTorch does not run on this GPU")
+    session = open_session(engines["fp32"][0])
+    for count in (1, 4, 4, 4, 21):
+        inputs = random_inputs(count, seed=count)
+        expected = session.run(inputs)
+        # The work that fills them may still be running when the engine is asked.
+        there = {name: torch.from_numpy(values).to("cuda", non_blocking=True) + 0 for name, values in inputs.items()}
+        np.testing.assert_allclose(session.run(there), expected, atol=1e-5)
+
+
 def test_an_engine_may_be_built_for_named_gpus(tmp_path):
     path, record = built(tmp_path, compute_capabilities=("8.6", "12.0"))
     assert record.compute_capabilities == ("8.6", "12.0")
@@ -113,6 +127,32 @@ def test_workspace_and_tf32_reach_the_builder(tmp_path, monkeypatch):
     assert seen[0].get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 64 * 2**20
     assert not seen[0].get_flag(trt.BuilderFlag.TF32)
     assert record.build["workspace_mib"] == 64
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_an_engine_for_later_releases_is_asked_of_the_builder(monkeypatch, wanted):
+    monkeypatch.setattr(builder, "_set_profile", lambda *given: None)
+    made = trt.Builder(logger_for(trt, Messages()))
+    options = EngineOptions(profile=PROFILE, version_compatible=wanted)
+    config = builder._config(made, made.create_network(1), trt, choose(EngineOptions(flavour="rtx")), options)
+    assert config.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE) is wanted
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_only_an_engine_for_later_releases_may_run_its_own_code_when_it_is_inspected(monkeypatch, wanted):
+    seen = []
+
+    class Runtime:
+        def __init__(self, logger):
+            pass
+
+        def deserialize_cuda_engine(self, plan):
+            seen.append(self.engine_host_code_allowed)
+
+    monkeypatch.setattr(trt, "Runtime", Runtime)
+    with pytest.raises(ModelError, match="just built cannot be opened"):
+        builder._inspected(b"plan", trt, host_code=wanted)
+    assert seen == [wanted]
 
 
 def test_a_graph_that_tensorrt_refuses_is_named_in_its_own_words(tmp_path):

@@ -24,7 +24,7 @@ from cb_export.targets import tensorrt as target
 from cb_export.trt.choice import choose
 from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.errors import CbError, MissingPackageError, ModelError, UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import golden_path
 from cb_runtime.stages import stages_path
@@ -82,7 +82,10 @@ class TestWithoutAGpu:
         assert metadata.replace(parity=None).to_compact_json().encode() in engine.read_bytes()
 
     def test_json_says_that_nobody_knows(self, checkpoint):
-        document = json.loads(run("--checkpoint", checkpoint, "--unverified", "--json").stdout)
+        page = checkpoint.with_name("report.json")
+        document = json.loads(run("--checkpoint", checkpoint, "--unverified", "--json", "--report", page).stdout)
+        (graph,) = json.loads(page.read_text())["graphs"]
+        assert (graph["title"], graph["ok"]) == ("ONNX that the artifact was built from", True)
         assert document["parity"]["ok"] is document["metadata"]["parity"]["ok"] is None
         assert document["artifact"].endswith("best.engine")
 
@@ -135,6 +138,24 @@ class TestWithoutAGpu:
         assert not stages_path(tmp_path / "best.engine").exists()
 
 
+@blind
+@pytest.mark.parametrize(
+    ("precision", "layers", "compared"),
+    [("fp16", "Half", "onnx"), ("bf16", "BFloat16", "network"), ("int8", "Int8", "onnx")],
+)
+def test_an_engine_computes_in_the_precision_asked_for(tmp_path, precision, layers, compared):
+    checkpoint = write_run(tmp_path)
+    golden_of(seeded_model(), 40).save(golden_path(checkpoint))
+    done = run("--checkpoint", checkpoint, "--precision", precision, "--unverified", "--allow-parity-failure")
+    assert done.exit_code == 0, done.output
+    record = read_sidecar(checkpoint.with_suffix(".engine"))
+    assert record.metadata.precision == precision
+    assert record.precision_proof["shares"][layers] >= 0.5
+    assert record.metadata.parity[compared]["golden"]["precision"] == precision
+    assert record.metadata.opset == (22 if precision == "bf16" else 20)
+    assert (record.metadata.calibration is not None) == (precision == "int8")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", ["auto", "rtx", "tensorrt"])
 def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
@@ -152,6 +173,24 @@ def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
     assert record.metadata.parity["ok"] is True
     assert {4, 7, 8} <= set(record.metadata.parity["golden"]["batches"])
     assert record.precision_proof["source"] == "engine inspector"
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_an_engine_for_later_releases_is_built_opened_and_proven(checkpoint):
+    wanted = EngineOptions(flavour="tensorrt", version_compatible=True)
+    try:
+        status = target.runs_here(TargetOptions(engine=wanted))
+    except CbError as error:
+        pytest.skip(str(error))
+    if not status.ok:
+        pytest.skip(status.detail)
+    arguments = ["--checkpoint", str(checkpoint), "--format", "trt", "--version-compatible", "--batch", "1:4:8"]
+    done = CliRunner().invoke(export, arguments)
+    assert done.exit_code == 0, done.output
+    assert "for later releases too" in done.stdout
+    record = read_sidecar(checkpoint.with_suffix(".engine"))
+    assert record.version_compatible
+    assert record.metadata.parity["ok"] is True
 
 
 KILLED = """
@@ -194,6 +233,7 @@ def test_a_staged_graph_of_an_engine_is_refused(checkpoint):
         ("--workspace", "64"),
         ("--timing-cache", "off"),
         ("--hardware-compat", "same-cc"),
+        ("--version-compatible", None),
         ("--compute-capability", "8.9"),
         ("--unverified", None),
     ],
@@ -210,12 +250,13 @@ def test_options_of_engines_are_refused_for_other_formats(checkpoint, option, va
         ("--batch", "8", "--batch takes MIN:OPT:MAX"),
         ("--compute-capability", "9.0", "does not build for compute capability 9.0"),
         ("--hardware-compat", "ampere+", "--hardware-compat is for --flavor tensorrt"),
+        ("--version-compatible", None, "--version-compatible is for --flavor tensorrt"),
         ("--timing-cache", "folder", "--timing-cache is for --flavor tensorrt"),
         ("--output", "best.onnx", "must be a file *.engine"),
     ],
 )
 def test_options_that_cannot_be_obeyed_end_with_exit_code_2(checkpoint, option, value, told):
-    done = run("--checkpoint", checkpoint, "--unverified", option, value)
+    done = run("--checkpoint", checkpoint, "--unverified", option, *filter(None, [value]))
     assert done.exit_code == 2, done.output
     assert told in done.stderr
 

@@ -68,6 +68,8 @@ def test_options_of_one_flavour_choose_it(machine):
     machine("tensorrt", "tensorrt_rtx", gpus=(HOPPER,))
     assert choose(EngineOptions(compute_capabilities=("8.9",))).flavour == RTX
     assert choose(EngineOptions(hardware_compat="ampere+")).flavour == STANDARD
+    found = choose(EngineOptions(version_compatible=True))
+    assert (found.flavour, found.reason) == (STANDARD, "only standard TensorRT takes --version-compatible")
 
 
 def test_the_flavour_asked_for_is_taken_or_refused(machine):
@@ -97,6 +99,7 @@ def test_standard_tensorrt_without_a_gpu_is_refused_with_the_other_flavour(machi
     ("options", "told"),
     [
         ({"flavour": "rtx", "hardware_compat": "same-cc"}, "--hardware-compat is for --flavor tensorrt"),
+        ({"flavour": "rtx", "version_compatible": True}, "--version-compatible is for --flavor tensorrt"),
         ({"flavour": "tensorrt", "compute_capabilities": ("8.9",)}, "--compute-capability is for --flavor rtx"),
         ({"compute_capabilities": ("9.0",)}, r"does not build for compute capability 9\.0\. It builds for 7\.5, 8\.9"),
     ],
@@ -116,6 +119,7 @@ def test_options_of_the_other_flavour_are_refused(machine, options, told):
         ({"profile": BatchProfile(1, 9, 2)}, "must ascend"),
         ({"workspace_mib": 0}, "--workspace must be 1 MiB or more"),
         ({"hardware_compat": "ampere+", "compute_capabilities": ("8.9",)}, "give one of them"),
+        ({"version_compatible": True, "compute_capabilities": ("8.9",)}, "--version-compatible .* give one of them"),
     ],
 )
 def test_values_that_cannot_be_obeyed_are_refused(options, told):

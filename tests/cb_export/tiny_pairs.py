@@ -91,7 +91,12 @@ def golden_of(model: nn.Module, count: int = 10) -> GoldenSamples:
 def write_run(folder: Path, **model_config) -> Path:
     """Write what training leaves: `best.pt` and its golden samples."""
     model = seeded_model(**model_config)
-    metadata = ModelMetadata("tiny_pairs", model_config=model_config, validation_metrics={"f1": 0.5})
+    metadata = ModelMetadata(
+        "tiny_pairs",
+        model_config=model_config,
+        validation_metrics={"f1": 0.5},
+        producer_versions={"torch": "2.9"},
+    )
     save_checkpoint(folder / "best.pt", epoch=1, model=model, metadata=metadata)
     golden_of(model).save(golden_path(folder / "best.pt"))
     return folder / "best.pt"

@@ -24,6 +24,7 @@ class CudaError(enum.Enum):
 class CopyKind(enum.Enum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
 
 
 class FakeCuda:
@@ -195,7 +196,7 @@ class FakeEngine:
         return FakeContext(self)
 
 
-def fake_tensorrt(engine, version="10.9.0", refusal=None, rtx=False):
+def fake_tensorrt(engine, version="10.9.0", refusal=None, rtx=False, host_code=False):
     """Return a module of which `Runtime` opens any plan as `engine`, or refuses it with a message."""
 
     class Runtime:
@@ -205,7 +206,7 @@ def fake_tensorrt(engine, version="10.9.0", refusal=None, rtx=False):
             self.logger = engine.logger = logger
 
         def deserialize_cuda_engine(self, plan):
-            assert self.engine_host_code_allowed is False
+            assert self.engine_host_code_allowed is host_code
             if refusal:
                 self.logger.log(Severity.ERROR, refusal)
                 return None

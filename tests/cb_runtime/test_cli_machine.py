@@ -47,6 +47,39 @@ def test_inspect_json_reads_back_to_the_metadata(model):
     assert document["file"]["golden_samples"] is None
 
 
+def test_inspect_tells_sizes_and_lineage(tmp_path):
+    metadata = ModelMetadata(
+        "tiny",
+        checkpoint_sha256="ab" * 32,
+        git_commit="c0ffee-dirty",
+        export_commit="decade",
+        dataset_name="films",
+        dataset_digest="cd" * 32,
+        training_versions={"torch": "2.14"},
+        lora_merge={"layers": 3, "max_abs_logit_difference": 1e-7},
+    )
+    model = tiny_model(tmp_path / "best.onnx", metadata)
+    golden_of(open_session(model)).save(tmp_path / "best.golden.npz")
+    document = json.loads(run("inspect", model, "--json").stdout)
+    assert document["file"]["bytes"] == model.stat().st_size
+    assert document["file"]["beside"] == {"best.golden.npz": (tmp_path / "best.golden.npz").stat().st_size}
+    lineage = document["lineage"]
+    assert lineage["checkpoint_sha256"] == "ab" * 32
+    assert lineage["training"] == {"commit": "c0ffee", "dirty": True, "versions": {"torch": "2.14"}}
+    assert (lineage["export"]["commit"], lineage["export"]["dirty"]) == ("decade", False)
+    assert lineage["dataset"] == {"name": "films", "digest": "cd" * 32}
+    assert lineage["lora_merge"]["layers"] == 3
+    shown = run("inspect", model).stdout
+    for part in ("lineage.training.dirty", "True", "lineage.training.versions.torch", "lineage.lora merge.layers"):
+        assert part in shown
+
+
+def test_lineage_that_nobody_recorded_is_null(model):
+    lineage = json.loads(run("inspect", model, "--json").stdout)["lineage"]
+    assert lineage["training"] == {"commit": None, "dirty": None, "versions": None}
+    assert lineage["lora_merge"] is None
+
+
 def test_inspect_refuses_what_is_not_ours(tmp_path):
     result = run("inspect", tiny_model(tmp_path / "m.onnx", with_metadata=False), "--json")
     assert result.exit_code == 4

@@ -20,6 +20,7 @@ from cb_runtime.contract import (
     graph_input_specs,
     metadata_from_dict,
     metadata_from_json,
+    model_differences,
 )
 from cb_runtime.errors import ContractError
 
@@ -41,6 +42,8 @@ FULL = ModelMetadata(
     validation_metrics={"f1": 0.98, "per_class": [0.9, 1.0]},
     lora_merge={"layers": 36, "max_abs_difference": 1e-7},
     opset=20,
+    training_versions={"torch": "2.14.0"},
+    export_commit="c0ffee",
     producer_versions={"torch": "2.15.0"},
     export_date="2026-11-24T10:00:00Z",
     calibration={"samples": 128},
@@ -195,3 +198,11 @@ def test_json_is_plain():
         "dtype": "uint8",
         "shape": ["batch", 48, 480, 3],
     }
+
+
+def test_artifacts_of_one_model_differ_in_how_they_were_built_and_measured_only():
+    one = ModelMetadata("x", checkpoint_sha256="a" * 64)
+    other = one.replace(precision="int8", opset=20, export_date="2026-01-01", parity={"ok": True}, git_commit="c")
+    assert model_differences(one, other) == ()
+    changed = other.replace(checkpoint_sha256="b" * 64, decoding=Decoding(min_frames=2))
+    assert model_differences(one, changed) == ("decoding", "checkpoint_sha256")

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from cb_runtime import files
 from cb_runtime.errors import StorageError
-from cb_runtime.files import atomic_path, check_writable, sha256_of_file
+from cb_runtime.files import atomic_folder, atomic_path, check_writable, sha256_of_file
 
 
 def write(path, text):
@@ -126,3 +127,53 @@ def test_another_system_error_is_passed_on_as_it_is(tmp_path):
 def test_the_digest_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def fill(folder, text):
+    with atomic_folder(folder) as temporary:
+        (temporary / "1").mkdir()
+        (temporary / "1" / "a.txt").write_text(text)
+
+
+def test_a_folder_appears_whole_and_replaces_an_older_one_with_all_in_it(tmp_path):
+    place = tmp_path / "new" / "folder"
+    fill(place, "old")
+    (place / "more").write_text("x")
+    fill(place, "new")
+    assert [path.name for path in place.iterdir()] == ["1"]
+    assert (place / "1" / "a.txt").read_text() == "new"
+    assert [path.name for path in place.parent.iterdir()] == ["folder"]
+
+
+def test_a_folder_is_readable_as_any_new_folder_of_the_user(tmp_path):
+    fill(tmp_path / "a", "x")
+    (tmp_path / "b").mkdir()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_every_file_and_folder_below_is_brought_to_the_disk_before_the_folder_appears(tmp_path, monkeypatch):
+    flushed, flush = [], files._flush
+
+    def spy(path):
+        assert not (tmp_path / "folder").exists()
+        flushed.append(path.name)
+        flush(path)
+
+    monkeypatch.setattr(files, "_flush", spy)
+    fill(tmp_path / "folder", "x")
+    assert sorted(flushed[:-1]) == ["1", "a.txt"]
+    assert flushed[-1].startswith(".folder")
+
+
+def test_after_an_error_the_old_folder_stays_and_nothing_else(tmp_path):
+    fill(tmp_path / "folder", "old")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "folder"):
+        raise RuntimeError
+    assert (tmp_path / "folder" / "1" / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="folder cannot be written"):
+        fill(tmp_path / "file" / "folder", "x")

@@ -43,27 +43,34 @@ def test_the_anchor_is_the_side_that_stays_while_captions_change(anchor, bottom)
     lines = [line(width, anchor=anchor, bottom=bottom) for width in WIDTHS]
     layout = detected([[], *[[box] for box in lines], []])
     assert layout.anchor == anchor
-    assert contains(layout.region, lines, margin=6)
+    assert contains(layout.region, lines, margin=2)
     assert layout.region.height <= 1.5 * LINE
 
 
 def test_a_centred_region_is_symmetric_and_leaves_room_for_wider_captions():
     layout = detected([[line(width)] for width in WIDTHS])
     assert abs(layout.region.left + layout.region.right - WIDTH) <= 2
-    assert 0.7 * WIDTH <= layout.region.width <= 0.9 * WIDTH
+    assert 7 / 6 * max(WIDTHS) <= layout.region.width <= 7 / 6 * max(WIDTHS) + LINE
+
+
+def test_a_region_of_few_captions_has_room_for_a_full_line():
+    layout = detected([[line(width)] for width in (90, 200, 300)])
+    assert layout.region.width >= 0.7 * WIDTH
+    # Four say enough of how wide captions are.
+    assert detected([[line(width)] for width in (90, 200, 300, 400)]).region.width <= 0.45 * WIDTH
 
 
 def test_every_line_seen_is_inside_also_when_only_one_sample_shows_two():
     two = [line(600, bottom=612), line(400)]
     layout = detected([[line(300)], [line(500)], two, [line(200)], []])
-    assert contains(layout.region, two, margin=6)
+    assert contains(layout.region, two, margin=2)
     assert layout.region.height <= 2 * LINE + 8 + 0.5 * LINE
 
 
 def test_a_short_line_of_a_dialogue_in_line_with_its_other_line_is_kept():
     dialogue = [Box(400, 572, 880, 612), Box(400, 620, 520, 660)]
     layout = detected([[line(300)], [line(500)], [line(420)], dialogue])
-    assert contains(layout.region, dialogue, margin=6)
+    assert contains(layout.region, dialogue, margin=2)
 
 
 def test_words_found_apart_make_one_line():
@@ -79,7 +86,7 @@ def test_logos_and_clocks_are_not_captions(corner):
     assert detected([[box] for box in clock]) is None
     captions = {2: line(300), 5: line(640), 9: line(200)}
     layout = detected([[clock[n], *([captions[n]] if n in captions else [])] for n in range(12)])
-    assert contains(layout.region, captions.values(), margin=6)
+    assert contains(layout.region, captions.values(), margin=2)
     assert layout.region.height <= 1.5 * LINE
 
 
@@ -89,7 +96,7 @@ def test_a_ticker_below_the_captions_is_not_part_of_the_region():
 
     captions = [line(width, bottom=650) for width in WIDTHS]
     layout = detected([[*ticker(n), caption] for n, caption in enumerate(captions)])
-    assert contains(layout.region, captions, margin=6)
+    assert contains(layout.region, captions, margin=2)
     assert layout.region.bottom < 672
     assert detected([ticker(n) for n in range(6)]) is None
 
@@ -104,7 +111,7 @@ def test_a_clock_at_the_edge_does_not_hide_captions_at_its_height():
     captions = [line(width, anchor="right", bottom=70) for width in WIDTHS]
     layout = detected([[clock, caption] for caption in captions])
     assert layout.anchor == "right"
-    assert contains(layout.region, captions, margin=6)
+    assert contains(layout.region, captions, margin=2)
 
 
 def test_a_shape_as_tall_as_the_frame_is_not_a_caption():
@@ -117,7 +124,7 @@ def test_scene_text_and_a_standing_title_do_not_move_the_region():
     title = Box(400, 330, 880, 390)
     captions = [line(width) for width in WIDTHS[:4]]
     layout = detected([[scene[n], title, *captions[n // 2 : n // 2 + 1]] for n in range(8)])
-    assert contains(layout.region, captions, margin=6)
+    assert contains(layout.region, captions, margin=2)
     assert layout.region.height <= 1.6 * LINE
 
 
@@ -128,7 +135,7 @@ def test_scene_text_just_above_a_caption_does_not_make_the_region_tall():
 
 def test_one_caption_that_lasts_through_the_whole_video_is_found():
     layout = detected([[line(420)]] * 12)
-    assert contains(layout.region, [line(420)], margin=6)
+    assert contains(layout.region, [line(420)], margin=2)
     assert layout.anchor == "center"
 
 

@@ -27,7 +27,7 @@ class TestFramesLookedAt:
     def test_are_no_more_than_the_first_round_when_it_shows_many_captions(self):
         layout, detector = looked_at(film({range(n * 12, n * 12 + 10): line(width) for n, width in enumerate(WIDTHS)}))
         assert len(detector.asked) == layout.samples == DEFAULT_SAMPLES
-        assert contains(layout.region, [line(width) for width in WIDTHS], margin=6)
+        assert contains(layout.region, [line(width) for width in WIDTHS], margin=2)
 
     def test_are_no_more_when_few_captions_were_all_seen_several_times(self):
         _, detector = looked_at(film({range(36): line(300), range(36, 72): line(520)}))
@@ -39,7 +39,7 @@ class TestFramesLookedAt:
         seen = film({range(frame, frame + 1): box for frame, box in (first | between).items()})
         layout, detector = looked_at(seen)
         assert DEFAULT_SAMPLES < len(detector.asked) <= MORE * DEFAULT_SAMPLES
-        assert contains(layout.region, [*first.values(), *between.values()], margin=6)
+        assert contains(layout.region, [*first.values(), *between.values()], margin=2)
 
     def test_are_never_looked_at_twice_nor_more_than_thrice_as_many(self):
         layout, detector = looked_at(film({}))
@@ -103,7 +103,7 @@ def test_a_title_that_never_changes_does_not_outweigh_two_captions():
     title = Box(300, 80, 980, 130)
     seen = [[title] for _ in range(12)]
     seen[3], seen[8] = [title, line(300)], [title, line(420)]
-    assert contains(detected(seen).region, [line(300), line(420)], margin=6)
+    assert contains(detected(seen).region, [line(300), line(420)], margin=2)
 
 
 def test_scene_text_that_pans_through_the_frame_is_no_caption():
@@ -111,7 +111,7 @@ def test_scene_text_that_pans_through_the_frame_is_no_caption():
     assert detected([[place] for place in sign]) is None
     captions = [line(width) for width in WIDTHS[:5]]
     layout = detected([[place, caption] for place, caption in zip(sign, captions, strict=True)])
-    assert contains(layout.region, captions, margin=6)
+    assert contains(layout.region, captions, margin=2)
     assert layout.region.top > 540
 
 
@@ -128,20 +128,20 @@ def test_a_texture_taken_for_a_page_of_text_hides_no_caption():
     texture = [Box(0, top, WIDTH - 3 * top // 40, top + 60) for top in range(0, 650, 62)]
     captions = [line(width) for width in WIDTHS]
     layout = detected([texture, texture, texture, *[[caption] for caption in captions]])
-    assert contains(layout.region, captions, margin=6)
+    assert contains(layout.region, captions, margin=2)
     assert layout.region.height <= 1.5 * LINE
 
 
 def test_captions_under_pages_of_text_are_found_when_nothing_else_is_seen():
     page = [Box(100 + 13 * (row % 4), 30 + 58 * row, 1100 - 57 * (row % 3), 70 + 58 * row) for row in range(9)]
     layout = detected([[*page, line(width, bottom=690)] for width in WIDTHS])
-    assert contains(layout.region, [line(width, bottom=690) for width in WIDTHS], margin=6)
+    assert contains(layout.region, [line(width, bottom=690) for width in WIDTHS], margin=2)
 
 
 def test_the_upper_line_found_without_its_lower_one_is_inside():
     upper = line(700, bottom=612)
     layout = detected([[line(300)], [line(420)], [upper], [upper], []])
-    assert contains(layout.region, [upper, line(300)], margin=6)
+    assert contains(layout.region, [upper, line(300)], margin=2)
 
 
 def test_a_square_shape_above_a_caption_does_not_make_the_region_tall():
@@ -163,5 +163,5 @@ def test_captions_of_upright_video_are_found():
     source = EvenSource(FRAMES)
     source.info = upright
     layout = detect_layout(source, detector=detector)
-    assert contains(layout.region, boxes, margin=6)
+    assert contains(layout.region, boxes, margin=2)
     assert (layout.anchor, layout.region.height <= 1.5 * LINE) == ("center", True)

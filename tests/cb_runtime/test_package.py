@@ -17,7 +17,6 @@ from cb_runtime.cli import main
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ContractError, ModelError, ParityError, StorageError, UsageError
 from cb_runtime.package import Artifact, Manifest, Member, archive, open_package, write_archive
-from cb_runtime.package.choice import attempts
 from cb_runtime.package.manifest import manifest_from_bytes
 from cb_runtime.package.self_check import check_answers
 from cb_runtime.predictor import BoundaryPredictor
@@ -219,34 +218,6 @@ def test_the_artifact_of_another_checkpoint_is_refused(packed, monkeypatch):
         open_session(packed)
 
 
-FP32, FP16, INT8 = (Artifact(f"onnx-{precision}/m.onnx", precision) for precision in ("fp32", "fp16", "int8"))
-ENGINE = Artifact("engine-fp16/m.engine", "fp16", compute_capability="8.9")
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "staged", "order"),
-    [
-        ("cpu", (), False, ["onnx-int8", "onnx-fp32", "onnx-fp16"]),
-        ("cpu", (), True, ["onnx-fp32", "onnx-int8", "onnx-fp16"]),
-        ("auto", (), False, ["onnx-int8", "onnx-fp32", "onnx-fp16"]),
-        ("cuda:0", ("8.9",), False, ["engine-fp16", "onnx-fp16", "onnx-fp32", "onnx-int8"]),
-        ("cuda:0", ("9.0",), False, ["onnx-fp16", "onnx-fp32", "onnx-int8"]),
-        ("cuda:1", ("9.0", "8.9"), False, ["engine-fp16", "onnx-fp16", "onnx-fp32", "onnx-int8"]),
-    ],
-)
-def test_the_fastest_artifact_for_the_machine_comes_first(device, gpus, staged, order):
-    stages = ["onnx-fp32/m.staged/classifier.onnx"] * staged
-    artifacts = [FP32, FP16, INT8, ENGINE]
-    names = ["README.md", "golden.npz", *(artifact.file for artifact in artifacts), *stages]
-    manifest = manifest_of(dict.fromkeys(names, b""), artifacts)
-    found = attempts(manifest, device, gpus)
-    assert [attempt.artifact.folder for attempt in found] == order
-    assert "is the fastest of" in found[0].why
-    if device == "cpu":
-        reused = attempts(manifest, device, gpus, reuse=False)
-        assert reused[0].artifact == INT8
-
-
 def test_what_cannot_be_opened_is_told_and_the_next_is_taken(tmp_path, monkeypatch):
     package = write_package(tmp_path / "best.cbx", tmp_path, ("int8", "fp32"))
     right = package_backend._open_inner
@@ -349,6 +320,8 @@ def test_a_public_key_for_what_is_no_package_is_refused(tmp_path):
 def test_inspect_and_verify_take_packages(packed):
     document = json.loads(run("inspect", packed, "--json").stdout)
     assert document["file"]["artifacts"] == "onnx-fp32/model.onnx"
+    assert document["file"]["members"]["onnx-fp32/model.onnx"] > 1000
+    assert document["layers"].keys() == {"onnx-fp32/model.onnx"}
     assert document["metadata"]["architecture_name"] == "tiny"
     result = run("verify", packed, "--batch", "1,2")
     assert result.exit_code == 0, result.output

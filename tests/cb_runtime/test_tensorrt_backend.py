@@ -21,7 +21,7 @@ from cb_runtime.errors import ContractError, MissingPackageError, ModelError, Us
 from cb_runtime.gpus import Gpu
 from cb_runtime.session import open_session
 from cb_runtime.trt import flavours
-from cb_runtime.trt.sidecar import BatchProfile, sidecar_path
+from cb_runtime.trt.sidecar import BatchProfile, read_sidecar, sidecar_path
 
 PLAN = b"ftrt" + bytes(100)
 METADATA = ModelMetadata("tiny", validation_metrics={"f1": 0.5}, parity={"ok": True})
@@ -116,6 +116,12 @@ class TestRefusedBeforeItIsOpened:
         with pytest.raises(ModelError, match=r"TensorRT 10\.9\.0.*has TensorRT 11\.4\.0.*pip install 'tensorrt==10\.9"):
             opened(engine_file)
 
+    def test_an_engine_for_later_releases_on_an_earlier_one(self, engine_file, monkeypatch):
+        save(engine_file, tensorrt_version="10.13.2.6", version_compatible=True)
+        Machine(monkeypatch, version="10.9.0.34", host_code=True)
+        with pytest.raises(ModelError, match=r"runs only on that release or a later one.*'tensorrt>=10\.13\.2\.6'"):
+            opened(engine_file)
+
     def test_an_engine_of_a_flavour_that_is_not_installed(self, engine_file, monkeypatch):
         monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingPackageError, match=r"cb-toolkit\[trt\]"):
@@ -189,6 +195,13 @@ class TestRefusedBeforeItIsOpened:
 def test_reports_known_only_after_the_build_may_differ_between_plan_and_sidecar(engine_file, machine):
     machine.engine.name = METADATA.replace(parity=None, validation_metrics={}).to_compact_json()
     assert opened(engine_file).metadata == METADATA
+
+
+@pytest.mark.parametrize("version", ["10.9.0", "10.10.0.31", "11.4.0"])
+def test_only_an_engine_for_later_releases_runs_there_and_brings_host_code(engine_file, monkeypatch, version):
+    save(engine_file, version_compatible=True)
+    Machine(monkeypatch, version=version, host_code=True)
+    check(opened(engine_file), 2)
 
 
 def test_the_first_gpu_that_fits_is_taken_and_the_reason_told(engine_file, monkeypatch):
@@ -358,5 +371,10 @@ def test_inspect_reads_an_engine_where_it_cannot_run(engine_file):
     done = CliRunner().invoke(main, ["inspect", str(engine_file), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["metadata"]["parity"] == {"ok": True}
+    assert json.loads(done.stdout)["layers"] == {engine_file.name: {"float32": {"layer_share": 1}}}
+    read_sidecar(engine_file).replace(precision_proof={"shares": {"Half": 0.75, "Float": 0.25}}).save(engine_file)
+    shown = CliRunner().invoke(main, ["inspect", str(engine_file)]).stdout
+    assert "layers in float16" in shown
+    assert "75.0%" in shown
     engine_file.write_bytes(b"changed")
     assert CliRunner().invoke(main, ["inspect", str(engine_file)]).exit_code == 4
