@@ -202,7 +202,9 @@ def _build_unrun(
     def compare_source(onnx_file: Path) -> None:
         outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress, network)
         if outcome.compared is not None:
-            title = "Network, run by PyTorch" if outcome.onnx is None else "ONNX that the artifact was built from"
+            title = (
+                "ONNX that the artifact was built from" if outcome.onnx is not None else "Network as PyTorch runs it"
+            )
             _check_parity(outcome.compared, merged, options, progress, title)
         outcomes.append(outcome)
 
@@ -221,15 +223,15 @@ def _check_parity(
         )
 
 
-def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
-    if options.on_judged is not None:
-        options.on_judged(report.judged(title))
-
-
 def _advice(merged: Merged, options: ExportOptions, progress: Progress) -> str:
     if options.precision == "fp32":
         return "Try another --opset or exporter release."
     return str(localise(merged, options, progress))
+
+
+def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
+    if options.on_judged is not None:
+        options.on_judged(report.judged(title))
 
 
 def _any_stages(source: Source, target: Target, options: ExportOptions) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,6 +23,8 @@ from cb_export.graph import trace
 from cb_export.half import fold_batch_norm, half_model
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.quantize import quantized_weight
+from cb_export.source import read_source
+from cb_export.stages import _encoder_samples
 from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
 from cb_runtime.contract import INPUT_NAMES, ModelMetadata
@@ -194,3 +197,51 @@ def test_probes_are_judged_by_margin_below_float32_and_reported_for_int8():
     assert probe_tolerances("int8").flip_margin is None
     assert set(dataclasses.asdict(TOLERANCES["int8"])) >= {"macro_f1_loss"}
     assert list(random_inputs(1)) == list(INPUT_NAMES)
+
+
+@pytest.mark.parametrize("kind", sorted(ROLES))
+def test_one_int8_file_decides_in_openvino_as_in_onnx_runtime(tmp_path, kind):
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'cb-toolkit[openvino]'")
+    model = seeded_late_fusion(kind)
+    model.encoders = nn.ModuleDict({name: deeper() for name in model.encoders})
+    graph = trace(fold_batch_norm(DeploymentModel(model).eval(), tensors()))
+    options = TargetOptions(precision="int8", calibration=random_inputs(16))
+    onnx_target.build(graph, ModelMetadata("tiny_late_fusion", precision="int8"), options, tmp_path / "a.onnx")
+    inputs = random_inputs(4, seed=1)
+    wanted = open_session(tmp_path / "a.onnx").run(inputs)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(tmp_path / "a.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    got = compiled([inputs[name] for name in INPUT_NAMES])[0]
+    np.testing.assert_allclose(got, wanted, atol=0.05 * np.abs(wanted).max())
+
+
+def deeper():
+    """An encoder whose second convolution can be quantised: the first one reads a concatenation."""
+    return nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+def test_a_convolution_of_a_concatenation_stays_in_float(tmp_path):
+    model = seeded_late_fusion("shared")
+    model.encoders = nn.ModuleDict({"image": deeper()})
+    graph = trace(fold_batch_norm(DeploymentModel(model).eval(), tensors()))
+    calibrated = onnx_target.calibrated_graph(graph, TargetOptions(precision="int8", calibration=random_inputs(8)))
+    assert set(calibrated.modules.values()) == {"encoders.image.3"}
+
+
+def test_a_stage_keeps_in_float_what_the_artifact_does():
+    options = TargetOptions(precision="int8", calibration=random_inputs(8))
+    for names, kept in (
+        (("encoders.frame.3",), ("3",)),
+        (("encoders.frame",), ("",)),
+        (("encoders",), ("",)),
+        (("encoders.ocr.3", "classifier"), ()),
+    ):
+        stage = _encoder_samples(ROLES["frames"], "frame", dataclasses.replace(options, keep_float=names))
+        assert stage.keep_float == kept
+        assert len(stage.calibration["pictures"]) == 16
+
+
+def test_the_model_in_the_box_is_a_checkpoint_too():
+    source = read_source(Path("default"), ExportOptions())
+    assert source.metadata.architecture_name == "aligned_comparison"
+    assert source.golden_file.name == "default.golden.npz"

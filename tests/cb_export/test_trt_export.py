@@ -138,6 +138,24 @@ class TestWithoutAGpu:
         assert not stages_path(tmp_path / "best.engine").exists()
 
 
+@blind
+@pytest.mark.parametrize(
+    ("precision", "layers", "compared"),
+    [("fp16", "Half", "onnx"), ("bf16", "BFloat16", "network"), ("int8", "Int8", "onnx")],
+)
+def test_an_engine_computes_in_the_precision_asked_for(tmp_path, precision, layers, compared):
+    checkpoint = write_run(tmp_path)
+    golden_of(seeded_model(), 40).save(golden_path(checkpoint))
+    done = run("--checkpoint", checkpoint, "--precision", precision, "--unverified", "--allow-parity-failure")
+    assert done.exit_code == 0, done.output
+    record = read_sidecar(checkpoint.with_suffix(".engine"))
+    assert record.metadata.precision == precision
+    assert record.precision_proof["shares"][layers] >= 0.5
+    assert record.metadata.parity[compared]["golden"]["precision"] == precision
+    assert record.metadata.opset == (22 if precision == "bf16" else 20)
+    assert (record.metadata.calibration is not None) == (precision == "int8")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", ["auto", "rtx", "tensorrt"])
 def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
