@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -21,7 +21,15 @@ from torch import nn
 from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES, LABELS, ModelMetadata, TensorSpec
 from cb_runtime.errors import ContractError, ModelError, ParityError
-from cb_runtime.parity import UNLABELLED, GoldenSamples, ParityReport, compare, verify_session
+from cb_runtime.parity import (
+    TOLERANCES,
+    UNLABELLED,
+    GoldenSamples,
+    ParityReport,
+    Tolerances,
+    compare,
+    verify_session,
+)
 from cb_runtime.parity_report import JudgedGraph
 from cb_runtime.parity_runs import ParityRun
 from cb_runtime.progress import Progress, no_progress
@@ -183,7 +191,7 @@ def run_gate(
         golden=report,
         probes=_compare_probes(wanted, got, artifact.metadata.precision),
         effects=effects,
-        failures=tuple(_lost_effects(effects, _scale(wanted))),
+        failures=tuple(_lost_effects(effects, _noise(artifact.metadata.precision) * _scale(wanted))),
         engine=artifact.describe(),
         metadata=artifact.metadata,
         samples=golden,
@@ -193,19 +201,42 @@ def run_gate(
 
 def _compare_probes(wanted: Logits, got: Logits, precision: str) -> ParityReport:
     scale = _scale(wanted)
-    return compare(wanted / scale, got / scale, np.full(len(wanted), UNLABELLED), precision)
+    unlabelled = np.full(len(wanted), UNLABELLED)
+    return compare(wanted / scale, got / scale, unlabelled, precision, probe_tolerances(precision))
+
+
+def probe_tolerances(precision: str) -> Tolerances:
+    """Return how far probes may be off.
+
+    They are a few dozen, of which one that flips where the reference hardly decides is already several percent: below
+    float32 margins are judged, not shares. For int8 they lie outside the ranges that were calibrated on real pairs, so
+    their logits are only reported; that each input has its effect is judged all the same.
+    """
+    allowed = TOLERANCES[precision]
+    if precision in ("fp32", "tf32"):
+        return allowed
+    margin = None if allowed.max_abs_difference is None else allowed.flip_margin
+    return replace(allowed, argmax_agreement=0.0, flip_margin=margin)
 
 
 def _scale(logits: Logits) -> float:
     return max(1.0, float(np.abs(logits).max()) / LOGIT_SCALE)
 
 
-def _lost_effects(effects: Mapping[str, tuple[float, float]], scale: float) -> Sequence[str]:
+def _noise(precision: str) -> float:
+    """Return the logit difference that is rounding and not the effect of an input."""
+    if precision in ("fp32", "tf32"):
+        return NOISE
+    allowed = TOLERANCES[precision]
+    return (allowed.max_abs_difference or allowed.flip_margin or 0.0) / 10
+
+
+def _lost_effects(effects: Mapping[str, tuple[float, float]], noise: float) -> Sequence[str]:
     return [
         f"Changing '{name}' changes PyTorch's logits by {wanted:.3g} and the artifact's by {got:.3g}: the input is not "
         "connected as it should be."
         for name, (wanted, got) in effects.items()
-        if wanted > NOISE * scale and got < wanted / 10
+        if wanted > noise and got < wanted / 10
     ]
 
 

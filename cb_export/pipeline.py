@@ -8,67 +8,32 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
-from cb_core.deployment import DeploymentModel
-from cb_core.registry import load_plugin
-from cb_export.gate import GateReport, Run, check_reference, reference_from_model, run_gate
-from cb_export.graph import Graph, trace
-from cb_export.lineage import made_by
-from cb_export.merge import merge_lora
-from cb_export.proof import Unverified, gate_source, refuse_unverified
+from cb_export.building import build_and_gate
+from cb_export.fastest import Choice, choose_precision
+from cb_export.gate import GateReport, reference_from_model
+from cb_export.graph import Graph
+from cb_export.localise import localise
+from cb_export.options import ExportOptions
+from cb_export.precision import AUTO, PRECISIONS
+from cb_export.proof import Network, Unverified, gate_source, refuse_unverified
+from cb_export.source import Merged, Source, merge, read_source
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
-from cb_export.trt.options import EngineOptions
-from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
-from cb_runtime.errors import ModelError, ParityError, UsageError
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import ParityError, UsageError
 from cb_runtime.files import atomic_companion, atomic_folder, atomic_path, sha256_of_file
-from cb_runtime.parity import BATCHES, GoldenSamples, golden_path, load_golden_samples
-from cb_runtime.parity_report import JudgedGraph
+from cb_runtime.golden import golden_path
 from cb_runtime.progress import Progress, no_progress
-from cb_runtime.session import open_session
 from cb_runtime.stages import stages_path
 
+__all__ = ["PHASES", "ExportOptions", "ExportResult", "export_checkpoint"]
+
 PHASES = ("Merging", "Tracing", "Building", "Comparing", "Publishing")
-
-MERGE_SAMPLES = 4
-"""Golden samples on which the merged model must equal the unmerged one."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How to export."""
-
-    format: str = "onnx"
-    """A key of `cb_export.targets.TARGETS`."""
-    opset: int = TargetOptions.opset
-    golden: Path | None = None
-    """Golden samples; those beside the checkpoint when left out."""
-    batches: tuple[int, ...] = BATCHES
-    """Batch sizes at which the artifact is compared with PyTorch."""
-    allow_parity_failure: bool = False
-    """Publish an artifact that failed the gate; its metadata says so."""
-    staged: bool | None = None
-    """Write the staged graph beside the artifact too; None does where the architecture is a late fusion."""
-    plugins: tuple[str, ...] = ()
-    """Python files that register architectures."""
-    decoding: Decoding | None = None
-    """How label probabilities become captions; the checkpoint's own when left out."""
-    engine: EngineOptions = field(default_factory=EngineOptions)
-    """How to build a TensorRT engine; of format `trt` only."""
-    on_judged: Callable[[JudgedGraph], object] | None = None
-    """Told how each graph fared at the gate, whether it passed or not: the artifact, then its staged graph."""
-    unverified: bool = False
-    """Publish an artifact that cannot run on this machine, when the ONNX it was built from passed the gate."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +49,8 @@ class ExportResult:
     """Outcome of the gate; `Unverified` when the artifact could not be run here."""
     size: int
     """Bytes of the artifact."""
+    choice: Choice | None = None
+    """How the precision was chosen; None when it was named."""
     staged: GateReport | None = None
     """Outcome of the gate for the staged graph, which stands at `stages_path(path)`; None when there is none."""
 
@@ -94,24 +61,10 @@ class ExportResult:
             "golden": str(self.golden),
             "size": self.size,
             "staged": None if self.staged is None else str(stages_path(self.path)),
+            "choice": None if self.choice is None else self.choice.to_dict(),
             "parity": dict(self.report.to_dict()),
             "metadata": self.metadata.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is exported: the model as trained, its contract and its golden samples."""
-
-    checkpoint: Path
-    model: nn.Module
-    metadata: ModelMetadata
-    golden_file: Path
-    golden: GoldenSamples
-
-    @property
-    def merge_inputs(self) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(self.golden.inputs[name][:MERGE_SAMPLES]) for name in INPUT_NAMES}
 
 
 def export_checkpoint(
@@ -137,7 +90,7 @@ def export_checkpoint(
     target = load_target(wanted.format)
     place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
     not_run = _why_not_run(target, wanted)
-    source = _read(Path(checkpoint), wanted)
+    source = read_source(Path(checkpoint), wanted)
     _check_golden_place(source, place)
     any_stages = _any_stages(source, target, wanted)
     # Leaving the blocks gives the staged graph or the sidecar its name first, then the artifact, then the golden
@@ -147,19 +100,24 @@ def export_checkpoint(
         atomic_path(place) as temporary,
         _beside(target, place, temporary),
     ):
-        model, metadata, report = _build_and_compare(source, target, wanted, temporary, progress, not_run)
+        _tell(progress, "Merging")
+        merged = merge(source, wanted)
+        choice = choose_precision(merged, target, wanted, progress) if wanted.precision == AUTO else None
+        wanted = wanted if choice is None else wanted.in_precision(choice.precision)
+        metadata, report = _build_and_compare(merged, target, wanted, temporary, progress, not_run)
         target.write_metadata(temporary, metadata)
-        staged = _stage(model, source, target, wanted, temporary) if any_stages else None
+        staged = _stage(merged, target, wanted, temporary) if any_stages else None
         _tell(progress, "Publishing")
         size = temporary.stat().st_size
         _prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
     progress("Publishing", 1, 1)
-    return ExportResult(place, golden_path(place), metadata, report, size, staged)
+    return ExportResult(place, golden_path(place), metadata, report, size, choice, staged)
 
 
 def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path:
     if place.suffix != target.SUFFIX or place.is_dir():
         raise UsageError(f"The output of format '{options.format}' must be a file *{target.SUFFIX}, got {place}.")
+    _check_precision(target, options)
     if not options.batches or min(options.batches) < 1:
         raise UsageError(f"Batch sizes to compare must be 1 or more, got {options.batches}.")
     if target.STAGES:
@@ -167,8 +125,15 @@ def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path
     return place
 
 
-def _target_options(options: ExportOptions, progress: Progress = no_progress) -> TargetOptions:
-    return TargetOptions(opset=options.opset, engine=options.engine, progress=progress)
+def _check_precision(target: Target, options: ExportOptions) -> None:
+    if options.precision not in (*target.PRECISIONS, AUTO):
+        missing = "" if options.precision not in PRECISIONS else " No engine that opens such files computes in it; "
+        raise UsageError(
+            f"Format '{options.format}' is written in {', '.join(target.PRECISIONS)} or auto, not in "
+            f"'{options.precision}'.{missing and missing + 'try --format trt.'}"
+        )
+    if options.calibration is not None and options.precision not in ("int8", AUTO):
+        raise UsageError("--calibration is what --precision int8 is calibrated on. Leave it out.")
 
 
 def _why_not_run(target: Target, options: ExportOptions) -> str | None:
@@ -176,11 +141,16 @@ def _why_not_run(target: Target, options: ExportOptions) -> str | None:
 
     Raises UsageError or ParityError where the user did not, or cannot, agree.
     """
-    status = target.runs_here(_target_options(options))
+    status = target.runs_here(TargetOptions(engine=options.engine))
     if status.ok:
         return None
     if not target.BUILT_FROM_ONNX:
         raise UsageError(f"The parity gate cannot run {target.SUFFIX} files here: {status.detail}. {status.fix or ''}")
+    if options.precision == AUTO:
+        raise UsageError(
+            f"--precision auto runs every precision, and {target.SUFFIX} files cannot be run here: {status.detail}. "
+            "Export on a machine that runs them, or name a precision."
+        )
     if not options.unverified:
         raise refuse_unverified(target.SUFFIX, status.detail)
     return status.detail
@@ -194,23 +164,7 @@ def _beside(target: Target, place: Path, temporary: Path) -> AbstractContextMana
     return atomic_folder(stages_path(place), stages_path(temporary))
 
 
-def _read(checkpoint: Path, options: ExportOptions) -> _Source:
-    for plugin in options.plugins:
-        load_plugin(plugin)
-    loaded = load_checkpoint(checkpoint)
-    golden_file = options.golden or golden_path(checkpoint)
-    if not golden_file.is_file():
-        raise ModelError(
-            f"Golden samples {golden_file} are missing, and without them no artifact can be compared with its model. "
-            "`cb train` writes them beside each checkpoint; copy them along with it, or name them with --golden FILE."
-        )
-    model = DeploymentModel(model_from_checkpoint(loaded), loaded.metadata.preprocessing)
-    decoding = options.decoding or loaded.metadata.decoding
-    metadata = loaded.metadata.replace(checkpoint_sha256=sha256_of_file(checkpoint), decoding=decoding)
-    return _Source(checkpoint, model, metadata, golden_file, load_golden_samples(golden_file))
-
-
-def _check_golden_place(source: _Source, place: Path) -> None:
+def _check_golden_place(source: Source, place: Path) -> None:
     """Refuse an output name under which the golden samples of another checkpoint stand."""
     owner, kept = place.with_suffix(source.checkpoint.suffix), golden_path(place)
     foreign = owner.is_file() and not owner.samefile(source.checkpoint)
@@ -222,59 +176,57 @@ def _check_golden_place(source: _Source, place: Path) -> None:
 
 
 def _build_and_compare(
-    source: _Source, target: Target, options: ExportOptions, path: Path, progress: Progress, not_run: str | None
-) -> tuple[nn.Module, ModelMetadata, GateReport | Unverified]:
-    _tell(progress, "Merging")
-    model, lora_merge = merge_lora(source.model, source.merge_inputs)
-    reference = reference_from_model(model)
-    check_reference(reference, source.golden, source.metadata.inputs)
+    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, not_run: str | None
+) -> tuple[ModelMetadata, GateReport | Unverified]:
     _tell(progress, "Tracing")
-    graph = trace(model, source.metadata.preprocessing)
+    graph = merged.graph(options)
     _tell(progress, "Building")
-    metadata = _artifact_metadata(source.metadata, target, lora_merge)
     if not_run is None:
-        metadata = target.build(graph, metadata, _target_options(options, progress), path)
-        _tell(progress, "Comparing")
-        session = open_session(path, device=target.GATE_DEVICE, reuse=False)
-        batches = target.gate_batches(_target_options(options), options.batches)
-        report = run_gate(session, reference, source.golden, batches, progress)
-        _check_parity(report, source, options)
-        return model, metadata.replace(parity=report.to_dict()), report
-    work = (graph, metadata, reference, not_run)
-    metadata, unrun = _build_unrun(source, target, options, path, progress, work)
+        metadata, report, _ = build_and_gate(merged, target, options, path, progress, graph)
+        _check_parity(report, merged, options, progress)
+        return metadata.replace(parity=report.to_dict()), report
+    metadata, unrun = _build_unrun(merged, target, options, path, progress, (graph, not_run))
     _tell(progress, "Comparing")
-    return model, metadata.replace(parity=unrun.to_dict()), unrun
+    return metadata.replace(parity=unrun.to_dict()), unrun
 
 
 def _build_unrun(
-    source: _Source,
-    target: Target,
-    options: ExportOptions,
-    path: Path,
-    progress: Progress,
-    work: tuple[Graph, ModelMetadata, Run, str],
+    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, work: tuple[Graph, str]
 ) -> tuple[ModelMetadata, Unverified]:
     """Build an artifact that cannot run here, once the ONNX it is built from agrees with PyTorch."""
-    graph, metadata, reference, reason = work
+    graph, reason = work
+    judged = merged.judged(options.precision)
+    network = Network(merged.metadata(options), reference_from_model(merged.in_precision(options)))
     outcomes: list[Unverified] = []
 
     def compare_source(onnx_file: Path) -> None:
-        outcome = gate_source(reason, onnx_file, reference, source.golden, options.batches, progress)
-        if outcome.onnx is not None:
-            _check_parity(outcome.onnx, source, options, "ONNX that the artifact was built from")
+        outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress, network)
+        if outcome.compared is not None:
+            title = (
+                "ONNX that the artifact was built from" if outcome.onnx is not None else "Network as PyTorch runs it"
+            )
+            _check_parity(outcome.compared, merged, options, progress, title)
         outcomes.append(outcome)
 
-    building = replace(_target_options(options, progress), on_source=compare_source)
-    return target.build(graph, metadata, building, path), outcomes[0]
+    building = replace(merged.target_options(options, progress), on_source=compare_source)
+    return target.build(graph, merged.metadata(options), building, path), outcomes[0]
 
 
-def _check_parity(report: GateReport, source: _Source, options: ExportOptions, title: str = "Artifact") -> None:
+def _check_parity(
+    report: GateReport, merged: Merged, options: ExportOptions, progress: Progress, title: str = "Artifact"
+) -> None:
     _tell_judged(report, options, title)
     if not report and not options.allow_parity_failure:
         raise ParityError(
-            f"The artifact does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
-            "Try another --opset or exporter release. --allow-parity-failure publishes it all the same."
+            f"The artifact does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"
+            f"{_advice(merged, options, progress)}\n--allow-parity-failure publishes it all the same."
         )
+
+
+def _advice(merged: Merged, options: ExportOptions, progress: Progress) -> str:
+    if options.precision == "fp32":
+        return "Try another --opset or exporter release."
+    return str(localise(merged, options, progress))
 
 
 def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
@@ -282,7 +234,7 @@ def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None
         options.on_judged(report.judged(title))
 
 
-def _any_stages(source: _Source, target: Target, options: ExportOptions) -> bool:
+def _any_stages(source: Source, target: Target, options: ExportOptions) -> bool:
     """Tell whether a staged graph is written. Raises UsageError when one is asked for that cannot be had."""
     if options.staged and not target.STAGES:
         raise UsageError(f"Format '{options.format}' has no staged graph: it is ONNX. Leave out --staged.")
@@ -295,26 +247,18 @@ def _any_stages(source: _Source, target: Target, options: ExportOptions) -> bool
     return possible and options.staged is not False
 
 
-def _stage(model: nn.Module, source: _Source, target: Target, options: ExportOptions, artifact: Path) -> GateReport:
+def _stage(merged: Merged, target: Target, options: ExportOptions, artifact: Path) -> GateReport:
     """Write the staged graph beside an artifact that is complete, and compare it with PyTorch."""
-    build_stages(model, source.metadata, target, _target_options(options), artifact)
-    report = staged_gate(artifact, reference_from_model(model), source.golden, options.batches)
+    metadata = merged.source.metadata
+    build_stages(merged.in_precision(options), metadata, target, merged.target_options(options), artifact)
+    report = staged_gate(artifact, merged.reference, merged.judged(options.precision), options.batches)
     _tell_judged(report, options, "Staged graph")
     if not report and not options.allow_parity_failure:
         raise ParityError(
-            f"The staged graph does not agree with {source.checkpoint}; nothing was published.\n{report}\n"
+            f"The staged graph does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"
             "--no-staged exports without it."
         )
     return report
-
-
-def _artifact_metadata(metadata: ModelMetadata, target: Target, lora_merge: Mapping[str, Any] | None) -> ModelMetadata:
-    return metadata.replace(
-        precision=target.PRECISIONS[0],
-        lora_merge=lora_merge,
-        **made_by(metadata),
-        export_date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _golden_copy(source: Path, place: Path) -> AbstractContextManager[Path | None]:

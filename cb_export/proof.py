@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cb_export.gate import GateReport, Run, run_gate
+from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ModelError, ParityError
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.progress import Progress
@@ -15,6 +18,18 @@ from cb_runtime.session import open_session
 
 RUNS_ON_CPU = ("fp32", "int8")
 """Precisions that ONNX Runtime's CPU provider computes in itself; of others a failure to run says nothing."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The model in a precision as PyTorch runs it, as the gate takes artifacts."""
+
+    metadata: ModelMetadata
+    run: Run
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it runs on."""
+        return {"engine": "PyTorch", "device": "cpu", "version": torch.__version__}
 
 
 @dataclass(frozen=True)
@@ -27,22 +42,37 @@ class Unverified:
     """Outcome of the gate for the ONNX it was built from; None when that could not be run either."""
     onnx_reason: str | None = None
     """Why the ONNX could not be run; None when it was."""
+    network: GateReport | None = None
+    """Outcome for the network in its precision as PyTorch runs it, where the ONNX could not be run."""
 
     def __bool__(self) -> bool:
         return False
 
     def __str__(self) -> str:
         source = f"\n{self.onnx}" if self.onnx is not None else f" not run either: {self.onnx_reason}"
-        return f"NOT RUN here: {self.reason}.\nThe ONNX it was built from:{source}"
+        network = "" if self.network is None else f"\nIts network, run by PyTorch:\n{self.network}"
+        return f"NOT RUN here: {self.reason}.\nThe ONNX it was built from:{source}{network}"
 
     def to_dict(self) -> Mapping[str, Any]:
         """Return the parity summary that the artifact carries: `ok` is null, as nobody knows."""
         onnx = {"ok": None, "reason": self.onnx_reason} if self.onnx is None else self.onnx.to_dict()
-        return {"ok": None, "reason": f"not run: {self.reason}", "onnx": onnx}
+        network = {} if self.network is None else {"network": self.network.to_dict()}
+        return {"ok": None, "reason": f"not run: {self.reason}", "onnx": onnx, **network}
+
+    @property
+    def compared(self) -> GateReport | None:
+        """What could be compared with PyTorch's float32 in the artifact's place."""
+        return self.onnx if self.onnx is not None else self.network
 
 
 def gate_source(
-    reason: str, onnx_file: Path, reference: Run, golden: GoldenSamples, batches: tuple[int, ...], progress: Progress
+    reason: str,
+    onnx_file: Path,
+    reference: Run,
+    golden: GoldenSamples,
+    batches: tuple[int, ...],
+    progress: Progress,
+    network: Network,
 ) -> Unverified:
     """Compare the ONNX that an artifact is built from with PyTorch.
 
@@ -53,16 +83,18 @@ def gate_source(
         golden: Real pairs.
         batches: Batch sizes to compare at.
         progress: Told about every batch size.
+        network: What is compared where ONNX Runtime cannot run the ONNX on the CPU.
 
     Raises ModelError when an ONNX in a precision that runs on any CPU cannot be run: it is broken.
     """
-    session = open_session(onnx_file, device="cpu", reuse=False)
     try:
+        session = open_session(onnx_file, device="cpu", reuse=False)
         return Unverified(reason, run_gate(session, reference, golden, batches, progress))
-    except ModelError as error:
-        if session.metadata.precision in RUNS_ON_CPU:
+    except ModelError:
+        if network.metadata.precision in RUNS_ON_CPU:
             raise
-        return Unverified(reason, None, str(error))
+        why = f"ONNX Runtime's CPU provider does not compute in {network.metadata.precision}"
+        return Unverified(reason, None, why, run_gate(network, reference, golden, batches, progress))
 
 
 def refuse_unverified(suffix: str, reason: str) -> ParityError:

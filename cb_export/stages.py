@@ -6,11 +6,12 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,16 +19,20 @@ from cb_core.architectures.late_fusion import LateFusion
 from cb_core.deployment import DeploymentModel
 from cb_export.gate import GateReport, Run, run_gate
 from cb_export.graph import example_inputs, trace_part
+from cb_export.modules import WHOLE, is_inside
+from cb_export.quantize import BATCH
 from cb_export.targets import Target, TargetOptions
 from cb_runtime.backends import Feeds, Logits
-from cb_runtime.contract import IMAGE_INPUTS, OUTPUT_SPECS, ModelMetadata, Preprocessing
+from cb_runtime.contract import IMAGE_INPUTS, INPUT_NAMES, OUTPUT_SPECS, ModelMetadata, Preprocessing
 from cb_runtime.errors import UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.session import Session, open_session
 from cb_runtime.stages import (
     CLASSIFIER,
+    FEATURES,
     MANIFEST,
+    PICTURES,
     Manifest,
     Stages,
     classifier_specs,
@@ -110,13 +115,44 @@ def build_stages(
         stage = EncoderStage(architecture.encoders[name], metadata.preprocessing).eval()
         shapes[name] = _features_shape(stage, metadata)
         pictures, features = encoder_specs(metadata, shapes[name])
-        target.build_part(trace_part(stage, (pictures,), (features,)), options, folder / encoder_file(name))
+        samples = _encoder_samples(architecture.roles, name, options)
+        target.build_part(trace_part(stage, (pictures,), (features,)), samples, folder / encoder_file(name))
     specs = classifier_specs(metadata, {role: shapes[architecture.roles[role]] for role in IMAGE_INPUTS})
     classifier = trace_part(ClassifierStage(architecture.classifier).eval(), specs, OUTPUT_SPECS)
-    target.build_part(classifier, options, folder / CLASSIFIER)
+    samples = _classifier_samples(model, metadata, options)
+    target.build_part(classifier, samples, folder / CLASSIFIER)
     members = [*map(encoder_file, used), CLASSIFIER]
     digests = {name: sha256_of_file(folder / name) for name in members}
     Manifest(sha256_of_file(artifact), architecture.roles, digests).save(folder)
+
+
+def _encoder_samples(roles: Mapping[str, str], encoder: str, options: TargetOptions) -> TargetOptions:
+    """Return options that calibrate an encoder on the pictures that it serves, and name modules as inside of it."""
+    if options.calibration is None:
+        return options
+    inside = f"encoders.{encoder}"
+    kept = tuple(
+        name.removeprefix(f"{inside}.") if name.startswith(f"{inside}.") else WHOLE
+        for name in options.keep_float
+        if is_inside(name, [inside]) or is_inside(inside, [name])
+    )
+    served = [options.calibration[role] for role in IMAGE_INPUTS if roles[role] == encoder]
+    return replace(options, calibration={PICTURES: np.concatenate(served)}, keep_float=kept)
+
+
+@torch.inference_mode()
+def _classifier_samples(model: nn.Module, metadata: ModelMetadata, options: TargetOptions) -> TargetOptions:
+    """Return options that calibrate the classifier on the features of those pictures."""
+    given: Feeds | None = options.calibration
+    architecture: Any = model.architecture
+    if given is None:
+        return options
+    samples = {name: given[name] for name in INPUT_NAMES if name not in IMAGE_INPUTS}
+    for role in IMAGE_INPUTS:
+        stage = EncoderStage(architecture.encoders[architecture.roles[role]], metadata.preprocessing).eval()
+        parts = [stage(torch.from_numpy(part)) for part in np.array_split(given[role], -(-len(given[role]) // BATCH))]
+        samples[f"{role}_{FEATURES}"] = torch.cat(parts).numpy()
+    return replace(options, calibration=samples)
 
 
 @torch.inference_mode()

@@ -56,6 +56,8 @@ REPORT_FIELDS = (
     "producer_versions",
     "validation_metrics",
     "parity",
+    "calibration",
+    "keep_float",
     "lora_merge",
     "dataset_digest",
     "export_commit",
@@ -236,6 +238,10 @@ class ModelMetadata:
     """Releases of the packages that wrote this file."""
     export_date: str | None = None
     """UTC, ISO 8601."""
+    calibration: Mapping[str, Any] | None = None
+    """What int8 was calibrated on: source, number of samples, digest, and whether parity was judged on them too."""
+    keep_float: tuple[str, ...] = ()
+    """Modules of the architecture that compute in float32 although `precision` is a lower one."""
     parity: Mapping[str, Any] | None = None
     """Summary of the parity gate the artifact went through."""
     labels: tuple[str, ...] = LABELS
@@ -335,8 +341,8 @@ def _metadata_from_fields(fields: dict[str, Any]) -> ModelMetadata:
     for name in ("inputs", "outputs"):
         if name in fields:
             fields[name] = tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in fields[name])
-    if "labels" in fields:
-        fields["labels"] = tuple(fields["labels"])
+    for name in {"labels", "keep_float"} & fields.keys():
+        fields[name] = tuple(fields[name])
     return ModelMetadata(**fields)
 
 

@@ -61,8 +61,19 @@ class GoldenSamples:
             members = np.flatnonzero(self.labels == label)
             turns[members] = np.arange(len(members))
         chosen = np.sort(np.argsort(turns, kind="stable")[:count])
-        inputs = {name: self.inputs[name][chosen] for name in INPUT_NAMES}
-        return GoldenSamples(inputs, self.logits[chosen], self.labels[chosen])
+        return self._chosen(chosen)
+
+    def halves(self) -> tuple[GoldenSamples, GoldenSamples]:
+        """Return two parts without a sample in common: of each label, every other one."""
+        odd = np.zeros(len(self), bool)
+        for label in np.unique(self.labels):
+            odd[np.flatnonzero(self.labels == label)[1::2]] = True
+        return self._chosen(np.flatnonzero(~odd)), self._chosen(np.flatnonzero(odd))
+
+    def _chosen(self, rows: NDArray[np.intp]) -> GoldenSamples:
+        return GoldenSamples(
+            {name: self.inputs[name][rows] for name in INPUT_NAMES}, self.logits[rows], self.labels[rows]
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a `.npz` file, atomically."""

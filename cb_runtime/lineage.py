@@ -20,6 +20,8 @@ def lineage_of(metadata: ModelMetadata) -> dict[str, Any]:
             "date": metadata.export_date,
             "versions": dict(metadata.producer_versions) or None,
         },
+        "calibration": None if metadata.calibration is None else dict(metadata.calibration),
+        "keep_float": list(metadata.keep_float),
         "lora_merge": None if metadata.lora_merge is None else dict(metadata.lora_merge),
     }
 

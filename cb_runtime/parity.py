@@ -51,8 +51,9 @@ class Tolerances:
 
     argmax_agreement: float
     """Share of samples, in [0, 1], whose top label must be the reference's."""
-    flip_margin: float
-    """Largest reference margin (top logit minus second) at which a different top label is forgiven."""
+    flip_margin: float | None
+    """Largest reference margin (top logit minus second) at which a different top label is forgiven; None where flips
+    are only reported."""
     max_abs_difference: float | None
     """Largest absolute logit difference; None where it is only reported."""
     macro_f1_loss: float
@@ -135,7 +136,11 @@ class ParityReport:
 
 
 def compare(
-    reference_logits: NDArray[Any], candidate_logits: NDArray[Any], labels: NDArray[Any], precision: str
+    reference_logits: NDArray[Any],
+    candidate_logits: NDArray[Any],
+    labels: NDArray[Any],
+    precision: str,
+    tolerances: Tolerances | None = None,
 ) -> ParityReport:
     """Judge an artifact's logits against the reference's.
 
@@ -144,12 +149,13 @@ def compare(
         candidate_logits: float32 `(n, 5)` of the artifact for the same samples.
         labels: int64 `(n,)`, true labels, or `UNLABELLED`.
         precision: A key of `TOLERANCES`: the arithmetic of the artifact.
+        tolerances: Others than that precision's.
 
     Raises:
         ContractError: Shapes that do not match, no samples, or an unknown precision.
     """
     _check_shapes(reference_logits, candidate_logits, labels)
-    tolerances = _tolerances(precision)
+    tolerances = tolerances or _tolerances(precision)
     margins = _margins(reference_logits)
     differences = np.abs(candidate_logits.astype(np.float64) - reference_logits).max(axis=1)
     differences[~np.isfinite(differences)] = math.inf
@@ -221,7 +227,7 @@ def _failures(report: ParityReport) -> Iterable[str]:
         )
     if report.argmax_agreement < allowed.argmax_agreement:
         yield f"{report.argmax_agreement:.2%} of samples decided alike, needed {allowed.argmax_agreement:.2%}."
-    if report.flips and report.flips[0].margin > allowed.flip_margin:
+    if allowed.flip_margin is not None and report.flips and report.flips[0].margin > allowed.flip_margin:
         flip = report.flips[0]
         yield (
             f"Sample {flip.sample} became {flip.candidate} instead of {flip.reference}, where the reference's "
@@ -312,7 +318,7 @@ def _named(report: ParityReport, size: int) -> ParityReport:
 def _consistency(report: ParityReport, full: Logits, logits: Logits, size: int) -> ParityReport:
     """Return `report` with a failure when two runs of the same samples differ by more than the tolerance."""
     difference = float(np.abs(full - logits).max())
-    allowed = report.tolerances.max_abs_difference
+    allowed = report.tolerances.max_abs_difference or report.tolerances.flip_margin
     if allowed is None or difference <= allowed or not math.isfinite(difference):
         return dataclasses.replace(report, failures=())
     message = f"Batch {size}: the same sample differs by {difference:.3g} from the run at another batch size or place."

@@ -10,11 +10,11 @@ DEFAULT_CHECKPOINT = Path(__file__).with_name("default.pt")
 """Weights of the artifact in `cb_runtime.models`, before BatchNorm was folded."""
 
 DEFAULT = "default"
-"""What `--start-from` calls it."""
+"""What `cb train --start-from` and `cb export --checkpoint` call it."""
 
 
 def starting_checkpoint(name: str) -> Path:
-    """Return the checkpoint that `--start-from` names: a path, or `default` for the model in the box.
+    """Return the checkpoint that a command names: a path, or `default` for the model in the box.
 
     Raises ModelError when this installation lacks that.
     """
@@ -23,6 +23,6 @@ def starting_checkpoint(name: str) -> Path:
     if not DEFAULT_CHECKPOINT.is_file():
         raise ModelError(
             f"This installation has no checkpoint of the model in the box ({DEFAULT_CHECKPOINT} is missing). Install "
-            "cb-toolkit again, or name a .pt file with --start-from."
+            "cb-toolkit again, or name a .pt file."
         )
     return DEFAULT_CHECKPOINT

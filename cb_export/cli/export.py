@@ -13,12 +13,13 @@ from cb_runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
     from cb_export.pipeline import ExportResult
+    from cb_runtime.contract import ModelMetadata
 
 FILE = click.Path(path_type=Path)
 
 
 @reporting("export")
-@click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt.")
+@click.option("--checkpoint", type=FILE, required=True, help="Checkpoint of `cb train`, e.g. best.pt, or default.")
 @click.option("--format", "format_name", default="onnx", show_default=True, help="Kind of artifact: onnx or trt.")
 @click.option("--output", type=FILE, help="The artifact. [default: beside the checkpoint, e.g. best.onnx]")
 @click.option(
@@ -34,7 +35,17 @@ FILE = click.Path(path_type=Path)
     help="Write into a Triton model repository in place of the artifact; an engine joins those for other GPUs.",
 )
 @click.option("--triton-name", metavar="NAME", help="With --triton: name of the model.  [default: the checkpoint's]")
-@click.option("--opset", type=int, default=20, show_default=True, help="ONNX operator set.")
+@click.option("--opset", type=int, help="ONNX operator set.  [default: 20; for bf16 22]")
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="Arithmetic: fp32, fp16, int8, of engines bf16 too; or auto: the fastest that passes, measured here.",
+)
+@click.option(
+    "--calibration", type=FILE, help="int8: dataset whose training pairs it is calibrated on. [default: golden samples]"
+)
+@click.option("--keep-float", metavar="NAME,NAME,...", help="Modules that a lower precision leaves in float.")
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
 @click.option(
@@ -62,7 +73,10 @@ def export(
     licence: str | None,
     triton: Path | None,
     triton_name: str | None,
-    opset: int,
+    opset: int | None,
+    precision: str,
+    calibration: Path | None,
+    keep_float: str | None,
     golden: Path | None,
     batches: str | None,
     reports: tuple[Path, ...],
@@ -95,6 +109,9 @@ def export(
     options = ExportOptions(
         format=format_name,
         opset=opset,
+        precision=precision,
+        calibration=calibration,
+        keep_float=tuple(keep_float.split(",")) if keep_float else (),
         golden=golden,
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
@@ -128,6 +145,17 @@ def export(
 def _print_reports(report: Report, paths: tuple[Path, ...]) -> None:
     for path in paths:
         report.print(f"Report of the gate: {path}")
+
+
+def _print_calibration(report: Report, metadata: ModelMetadata) -> None:
+    if metadata.keep_float:
+        report.print(f"Kept in float: {', '.join(metadata.keep_float)}")
+    record = metadata.calibration
+    if record is None:
+        return
+    report.print(f"Calibrated on {record['samples']} samples: {record['source']}")
+    if record["overlaps_parity"]:
+        report.warn("It was calibrated on samples that parity was judged on too, so parity may look better than it is.")
 
 
 def _check_places(
@@ -164,8 +192,14 @@ def _print(report: Report, result: ExportResult) -> None:
     from cb_runtime.stages import stages_path
 
     metadata = result.metadata
-    report.print(f"{result.path}: {metadata.architecture_name}, opset {metadata.opset}, {result.size / 2**20:.1f} MiB")
+    report.print(
+        f"{result.path}: {metadata.architecture_name}, {metadata.precision}, opset {metadata.opset}, "
+        f"{result.size / 2**20:.1f} MiB"
+    )
     print_engine(report, result.path)
+    if result.choice is not None:
+        report.print(str(result.choice))
+    _print_calibration(report, metadata)
     if metadata.lora_merge:
         report.print(
             "LoRA: {layers} layers merged, logits changed by {max_abs_logit_difference:.1e}".format_map(

@@ -3,7 +3,7 @@
 A target module has
 
 - `SUFFIX`: the ending of its files, e.g. `.onnx`;
-- `PRECISIONS`: the arithmetic it can write, its default first;
+- `PRECISIONS`: those of `cb_export.precision.PRECISIONS` that it can write, its default first;
 - `build(graph, metadata, options, path) -> ModelMetadata`: write the artifact; returns the metadata it holds,
   completed by what was read back from the file;
 - `build_part(graph, options, path)`: write a part of a model, an encoder or a classifier, without metadata;
@@ -32,7 +32,7 @@ from cb_runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from cb_export.graph import Graph
-    from cb_runtime.backends import Availability
+    from cb_runtime.backends import Availability, Feeds
     from cb_runtime.contract import ModelMetadata
 
 TARGETS = {"onnx": "cb_export.targets.onnx", "trt": "cb_export.targets.tensorrt"}
@@ -46,7 +46,11 @@ class TargetOptions:
     opset: int = 20
     """ONNX operator set: 20 is the newest that quantisers and inference engines in service all read."""
     precision: str = "fp32"
-    """Arithmetic of the artifact: fp32, fp16, bf16 or int8."""
+    """Arithmetic: one of the target's `PRECISIONS`. Half precision is in the traced graph already."""
+    calibration: Feeds | None = None
+    """Inputs of the graph on which int8 is calibrated; needed for int8 alone."""
+    keep_float: tuple[str, ...] = ()
+    """Modules of the architecture that int8 leaves in float; of half precision they are in the traced graph already."""
     engine: EngineOptions = field(default_factory=EngineOptions)
     """How to build a TensorRT engine; only that target uses it."""
     on_source: Callable[[Path], None] | None = None

@@ -14,13 +14,14 @@ import onnx
 import torch
 
 from cb_export.graph import Graph, first_lines
+from cb_export.quantize import Calibrated, calibrate, modules_of_nodes
 from cb_export.targets import TargetOptions
 from cb_runtime.backends import METADATA_KEY, Availability, load_backend
 from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import ModelError, UsageError
 
 SUFFIX = ".onnx"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8")
 STAGES = True
 BUILT_FROM_ONNX = False
 GATE_DEVICE = "cpu"
@@ -43,9 +44,9 @@ def build(graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: P
         UsageError: The opset asked for cannot be had.
     """
     model, opset = _stripped_model(graph, options)
+    _check_quantised(model, options)
     complete = metadata.replace(opset=opset, producer_versions={**metadata.producer_versions, "onnx": onnx.__version__})
-    _set_metadata(model, complete)
-    path.write_bytes(model.SerializeToString())
+    write_model(model, complete, path)
     check_file(path, complete)
     return complete
 
@@ -57,15 +58,49 @@ def build_part(graph: Graph, options: TargetOptions, path: Path) -> None:
     check_graph(path, graph.inputs, graph.outputs)
 
 
+def calibrated_graph(graph: Graph, options: TargetOptions) -> Calibrated:
+    """Return a traced float32 graph as ONNX with the ranges of its activations, to be quantised in several ways.
+
+    Raises:
+        ModelError: The exporter failed, or found nothing to quantise.
+        UsageError: The opset asked for cannot be had, or there are too few samples.
+    """
+    calibrated = _calibrated(*_float_model(graph, options), options)
+    if calibrated is None:
+        raise ModelError("The graph has nothing to quantise. Export it with --precision fp32.")
+    return calibrated
+
+
 def _stripped_model(graph: Graph, options: TargetOptions) -> tuple[onnx.ModelProto, int]:
     """Return the graph as ONNX without traces of this machine, and the opset read back from it."""
-    _check_opset(options.opset)
-    model = _onnx_from_graph(graph, options.opset)
-    strip_traces(model)
+    model, modules = _float_model(graph, options)
+    if options.precision == "int8":
+        calibrated = _calibrated(model, modules, options)
+        model = model if calibrated is None else calibrated.quantized(options.keep_float)
     opset = _opset(model)
     if opset != options.opset:
         raise UsageError(f"Opset {options.opset} was asked for, the exporter writes {opset}. Use --opset {opset}.")
     return model, opset
+
+
+def _float_model(graph: Graph, options: TargetOptions) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Return the graph as ONNX, and which module each node is from."""
+    _check_opset(options.opset)
+    model = _onnx_from_graph(graph, options.opset)
+    modules = modules_of_nodes(model)
+    strip_traces(model)
+    return model, modules
+
+
+def _calibrated(model: onnx.ModelProto, modules: dict[str, str], options: TargetOptions) -> Calibrated | None:
+    assert options.calibration is not None, "int8 is calibrated"
+    return calibrate(model, options.calibration, modules)
+
+
+def _check_quantised(model: onnx.ModelProto, options: TargetOptions) -> None:
+    if options.precision == "int8" and not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        kept = " besides what --keep-float names" if options.keep_float else ""
+        raise ModelError(f"The graph has nothing to quantise{kept}. Export it with --precision fp32.")
 
 
 def _check_opset(opset: int) -> None:
@@ -76,8 +111,12 @@ def _check_opset(opset: int) -> None:
 
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:
     """Replace the metadata in an ONNX file; graph and weights stay as they are."""
-    model = onnx.load(path)
-    _set_metadata(model, metadata)
+    write_model(onnx.load(path), metadata, path)
+
+
+def write_model(model: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> None:
+    """Write an ONNX file with metadata inside."""
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
     path.write_bytes(model.SerializeToString())
 
 
@@ -135,10 +174,6 @@ def strip_traces(message: Any) -> None:  # noqa: ANN401  (any protobuf message)
 
 def _opset(model: onnx.ModelProto) -> int | None:
     return next((entry.version for entry in model.opset_import if entry.domain == _DOMAIN), None)
-
-
-def _set_metadata(model: onnx.ModelProto, metadata: ModelMetadata) -> None:
-    onnx.helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
 
 
 def check_file(path: Path, metadata: ModelMetadata) -> None:

@@ -24,6 +24,8 @@ LINEAGE = (
     "export_commit",
     "export_date",
     "producer_versions",
+    "calibration",
+    "keep_float",
     "lora_merge",
 )
 """Fields of the contract that are printed as lineage, together."""
@@ -78,6 +80,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(map(str, value)) or None
         else:
             yield f"{prefix}{name}", value or None if isinstance(value, Mapping) else value
 

@@ -44,6 +44,6 @@ def _problems(report: ParityReport) -> Iterator[str]:
         yield "an answer is not a finite number"
     if allowed.max_abs_difference is not None and difference > allowed.max_abs_difference:
         yield f"logits differ by {difference:.3g}, allowed are {allowed.max_abs_difference:g}"
-    if report.flips and report.flips[0].margin > allowed.flip_margin:
+    if allowed.flip_margin is not None and report.flips and report.flips[0].margin > allowed.flip_margin:
         flip = report.flips[0]
         yield f"{flip.reference} became {flip.candidate}, where PyTorch was sure by {flip.margin:.3g}"

@@ -41,6 +41,8 @@ def _origin(metadata: ModelMetadata) -> str:
         ("precision", metadata.precision),
         ("checkpoint SHA-256", metadata.checkpoint_sha256),
         ("dataset", f"{metadata.dataset_name or 'not stated'}, digest {metadata.dataset_digest or 'not stated'}"),
+        *([("calibrated on", str(metadata.calibration["source"]))] if metadata.calibration else []),
+        *([("kept in float", ", ".join(metadata.keep_float))] if metadata.keep_float else []),
         ("exported", metadata.export_date),
         ("made with", versions),
     ]

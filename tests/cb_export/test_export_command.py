@@ -24,7 +24,7 @@ def test_export_says_what_it_wrote_and_that_parity_holds(tmp_path):
     checkpoint = write_run(tmp_path, lora=True)
     done = run("--checkpoint", checkpoint, "--format", "onnx", "--output", tmp_path / "a.onnx", "--batches", "1,2")
     assert done.exit_code == 0, done.output
-    assert "a.onnx: tiny_pairs, opset 20" in done.stdout
+    assert "a.onnx: tiny_pairs, fp32, opset 20" in done.stdout
     assert "LoRA: 1 layers merged" in done.stdout
     assert "Parity holds at fp32" in done.stdout
     assert "a.golden.npz" in done.stdout

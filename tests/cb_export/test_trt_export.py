@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from test_export_command import wrong_bias
-from tiny_pairs import golden_of, seeded_model, write_run
+from tiny_pairs import golden_of, logits_of, seeded_model, write_run
 
 from cb_core.checkpoint import save_checkpoint
 from cb_core.registry import create_model
 from cb_export.cli.export import export
-from cb_export.proof import gate_source
+from cb_export.proof import Network, gate_source
 from cb_export.targets import TargetOptions, load_target
 from cb_export.targets import onnx as onnx_target
 from cb_export.targets import tensorrt as target
@@ -138,6 +138,24 @@ class TestWithoutAGpu:
         assert not stages_path(tmp_path / "best.engine").exists()
 
 
+@blind
+@pytest.mark.parametrize(
+    ("precision", "layers", "compared"),
+    [("fp16", "Half", "onnx"), ("bf16", "BFloat16", "network"), ("int8", "Int8", "onnx")],
+)
+def test_an_engine_computes_in_the_precision_asked_for(tmp_path, precision, layers, compared):
+    checkpoint = write_run(tmp_path)
+    golden_of(seeded_model(), 40).save(golden_path(checkpoint))
+    done = run("--checkpoint", checkpoint, "--precision", precision, "--unverified", "--allow-parity-failure")
+    assert done.exit_code == 0, done.output
+    record = read_sidecar(checkpoint.with_suffix(".engine"))
+    assert record.metadata.precision == precision
+    assert record.precision_proof["shares"][layers] >= 0.5
+    assert record.metadata.parity[compared]["golden"]["precision"] == precision
+    assert record.metadata.opset == (22 if precision == "bf16" else 20)
+    assert (record.metadata.calibration is not None) == (precision == "int8")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", ["auto", "rtx", "tensorrt"])
 def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
@@ -243,24 +261,28 @@ def test_options_that_cannot_be_obeyed_end_with_exit_code_2(checkpoint, option, 
     assert told in done.stderr
 
 
-class Broken:
-    def __init__(self, precision):
-        self.metadata = ModelMetadata("tiny_pairs", precision=precision)
-
-    def run(self, inputs):
-        raise ModelError("NOT_IMPLEMENTED : Could not find an implementation for Conv")
+def not_implemented(*given, **options):
+    raise ModelError("NOT_IMPLEMENTED : Could not find an implementation for Conv")
 
 
-def test_an_onnx_that_no_cpu_computes_leaves_the_engine_unknown_and_others_are_broken(checkpoint, monkeypatch):
-    monkeypatch.setattr("cb_export.proof.open_session", lambda *given, **options: Broken(given[0]))
-    golden = golden_of(seeded_model(), count=5)
-    given = (None, golden, (1,), lambda *told: None)
-    outcome = gate_source("no GPU", "bf16", *given)
+def network(precision, run):
+    return Network(ModelMetadata("tiny_pairs", precision=precision), run)
+
+
+def test_an_onnx_that_no_cpu_computes_leaves_the_engine_unknown_and_others_are_broken(monkeypatch):
+    monkeypatch.setattr("cb_export.proof.open_session", not_implemented)
+    golden, reference = golden_of(seeded_model(), count=5), lambda inputs: logits_of(seeded_model(), inputs)
+    given = ("no GPU", Path("a.onnx"), reference, golden, (1,), lambda *told: None)
+    outcome = gate_source(*given, network("bf16", reference))
     assert not outcome
+    assert outcome.network
+    assert outcome.compared is outcome.network
     assert outcome.to_dict()["onnx"] == {"ok": None, "reason": outcome.onnx_reason}
-    assert "not run either: NOT_IMPLEMENTED" in str(outcome)
+    assert outcome.to_dict()["network"]["engine"]["engine"] == "PyTorch"
+    assert "does not compute in bf16" in str(outcome)
+    assert "run by PyTorch:\nGolden samples: Parity holds at bf16" in str(outcome)
     with pytest.raises(ModelError, match="NOT_IMPLEMENTED"):
-        gate_source("no GPU", "fp32", *given)
+        gate_source(*given, network("fp32", reference))
 
 
 def test_a_lora_checkpoint_is_merged_on_its_way_into_an_engine(tmp_path):

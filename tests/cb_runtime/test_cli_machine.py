@@ -57,6 +57,8 @@ def test_inspect_tells_sizes_and_lineage(tmp_path):
         dataset_digest="cd" * 32,
         training_versions={"torch": "2.14"},
         lora_merge={"layers": 3, "max_abs_logit_difference": 1e-7},
+        calibration={"sha256": "ef" * 32, "overlaps_parity": False},
+        keep_float=("head", "encoder"),
     )
     model = tiny_model(tmp_path / "best.onnx", metadata)
     golden_of(open_session(model)).save(tmp_path / "best.golden.npz")
@@ -69,8 +71,16 @@ def test_inspect_tells_sizes_and_lineage(tmp_path):
     assert (lineage["export"]["commit"], lineage["export"]["dirty"]) == ("decade", False)
     assert lineage["dataset"] == {"name": "films", "digest": "cd" * 32}
     assert lineage["lora_merge"]["layers"] == 3
+    assert lineage["calibration"] == {"sha256": "ef" * 32, "overlaps_parity": False}
+    assert lineage["keep_float"] == ["head", "encoder"]
     shown = run("inspect", model).stdout
-    for part in ("lineage.training.dirty", "True", "lineage.training.versions.torch", "lineage.lora merge.layers"):
+    for part in (
+        "lineage.training.dirty",
+        "True",
+        "lineage.training.versions.torch",
+        "lineage.lora merge.layers",
+        "head, encoder",
+    ):
         assert part in shown
 
 

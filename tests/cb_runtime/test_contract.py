@@ -46,6 +46,8 @@ FULL = ModelMetadata(
     export_commit="c0ffee",
     producer_versions={"torch": "2.15.0"},
     export_date="2026-11-24T10:00:00Z",
+    calibration={"samples": 128},
+    keep_float=("classifier.compare",),
     parity={"passed": True},
 )
 
