@@ -217,15 +217,15 @@ def test_one_int8_file_decides_in_openvino_as_in_onnx_runtime(tmp_path, kind):
 
 def deeper():
     """An encoder whose second convolution can be quantised: the first one reads a concatenation."""
-    return nn.Sequential(nn.AvgPool2d(8), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), nn.ReLU(), nn.Conv2d(8, 2, 1))
 
 
-def test_a_convolution_of_a_concatenation_stays_in_float(tmp_path):
+def test_a_convolution_of_a_concatenation_stays_in_float():
     model = seeded_late_fusion("shared")
     model.encoders = nn.ModuleDict({"image": deeper()})
     graph = trace(fold_batch_norm(DeploymentModel(model).eval(), tensors()))
     calibrated = onnx_target.calibrated_graph(graph, TargetOptions(precision="int8", calibration=random_inputs(8)))
-    assert set(calibrated.modules.values()) == {"encoders.image.3"}
+    assert set(calibrated.modules.values()) == {"encoders.image.2"}
 
 
 def test_a_stage_keeps_in_float_what_the_artifact_does():
