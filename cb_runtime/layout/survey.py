@@ -17,6 +17,10 @@ UNSEEN = 0.2
 """Share of the captions' time that may have gone unseen. It is estimated by the share of samples whose caption no other
 sample showed (I. J. Good, 1953)."""
 
+LEAST_SCORE = 0.6
+"""What scores less is too little to be captions: a word or two in the middle of the frame, once or twice, as on signs
+and packages. One short caption low in the frame, seen once, scores 1 or more."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -40,7 +44,7 @@ def survey(seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -
     """Judge the text boxes seen in each sampled frame."""
     samples, overlays = without_overlays(seen, frame_width, frame_height)
     regions = caption_regions(samples, frame_width, frame_height)
-    if not regions:
+    if not regions or regions[0].score < LEAST_SCORE:
         return Survey(None, ())
     main, *rest = regions
     rivals = [

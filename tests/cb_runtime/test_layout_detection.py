@@ -165,3 +165,19 @@ def test_captions_of_upright_video_are_found():
     layout = detect_layout(source, detector=detector)
     assert contains(layout.region, boxes, margin=2)
     assert (layout.anchor, layout.region.height <= 1.5 * LINE) == ("center", True)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [[Box(480, 376, 584, 486)], [Box(494, 384, 570, 472)]],
+        [[Box(136, 230, 220, 266)], [Box(138, 310, 222, 344)]],
+    ],
+    ids=["a package held up", "a small logo that moves"],
+)
+def test_a_word_or_two_in_the_middle_of_the_frame_are_no_captions(seen):
+    assert detected([*seen, *[[]] * 20]) is None
+
+
+def test_one_short_caption_is_enough():
+    assert contains(detected([[], [line(160)], [], []]).region, [line(160)], margin=2)
