@@ -75,7 +75,7 @@ def test_an_installation_without_the_models_checkpoint_says_what_to_do(dataset, 
     monkeypatch.setattr(models, "DEFAULT_CHECKPOINT", tmp_path / "default.pt")
     result = run(dataset, "--start-from", "default")
     assert result.exit_code == ModelError.exit_code
-    assert "--start-from" in result.stderr
+    assert "name a .pt file" in result.stderr
 
 
 def test_a_missing_checkpoint_to_start_from_is_named(dataset):

@@ -133,10 +133,10 @@ sys.path.insert(0, {tests!r})
 import tiny_pairs
 from cb_core import registry
 registry.register_model("tiny_pairs")(tiny_pairs.tiny_pairs)
-from cb_export import pipeline
+from cb_export import building
 def killed(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
-pipeline.run_gate = killed
+building.run_gate = killed
 pipeline.export_checkpoint({checkpoint!r})
 """
 
