@@ -133,7 +133,7 @@ sys.path.insert(0, {tests!r})
 import tiny_pairs
 from cb_core import registry
 registry.register_model("tiny_pairs")(tiny_pairs.tiny_pairs)
-from cb_export import building
+from cb_export import building, pipeline
 def killed(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 building.run_gate = killed
