@@ -18,10 +18,13 @@ from tiny_pairs import logits_of, random_inputs, seeded_model, tiny_pairs, write
 
 from cb_core import registry
 from cb_export.cli.export import export
+from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
+from cb_export.targets import tensorrt as trt_target
 from cb_export.triton import check_place, config, write_model
 from cb_export.triton import export as triton_export
 from cb_export.trt.choice import Choice
+from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import LABELS, ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import MissingPackageError, ModelError, ParityError, StorageError, UsageError
 from cb_runtime.session import open_session
@@ -337,9 +340,14 @@ def test_a_full_disk_leaves_the_older_model_and_nothing_else(tmp_path, monkeypat
 @pytest.mark.gpu
 def test_with_a_gpu_the_engine_in_the_repository_passes_the_gate(checkpoint, tmp_path):
     arguments = ["--format", "trt", "--flavor", "tensorrt", "--batch", "1:4:8", "--json"]
+    try:
+        status = trt_target.runs_here(TargetOptions(engine=EngineOptions(flavour="tensorrt")))
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    if not status.ok:
+        pytest.skip(status.detail)
     done = run("--checkpoint", checkpoint, "--triton", tmp_path / "models", *arguments)
-    if done.exit_code == 2:
-        pytest.skip(json.loads(done.stdout)["error"]["message"])
+    assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert document["max_batch_size"] == 8
     assert document["parity"]["ok"] is True
