@@ -10,7 +10,9 @@ The model that is shipped was made of the pictures of Debian's `gnome-background
 `fonts-noto-core`, `fonts-noto-cjk` and `fonts-freefont-ttf`, and 34 short pieces of footage and animation out of the
 Debian packages that `FOOTAGE` names (scaled to at most 640 pixels across). It saw no other picture, font or video.
 Its first stage was trained by an earlier state of this file: three epochs at the rates of a schedule of twelve, then
-five (`--resume`) at those of eight, with a validation split of its own. So running this gives an equivalent model.
+five (`--resume`) at those of eight, with a validation split of its own. The videos of the first two stages were
+rendered by `cb synth 3`. Of the third stage three epochs followed a schedule of fifteen and seven (`--resume`) that of
+ten. So running this gives an equivalent model.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ class Recipe:
     tuning_videos: int = 20
     """Of each pace."""
     tuning_seconds: float = 16.0
-    epochs: tuple[int, ...] = (8, 12, 15)
+    epochs: tuple[int, ...] = (8, 12, 10)
     """Of each stage."""
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES
 from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.golden import GoldenSamples
+from cb_runtime.measuring.timing import interleaved_seconds
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session
 
@@ -114,17 +114,9 @@ def choose_precision(
 
 
 def interleaved_ms(sessions: Mapping[str, Runs], inputs: Feeds, rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the median time of each session for the same inputs, in milliseconds.
-
-    The first run of each is not counted. They run in turn, so that what slows the machine down slows them all.
-    """
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds + 1):
-        for name, session in sessions.items():
-            started = time.perf_counter()
-            session.run(inputs)
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: median(found[1:]) for name, found in times.items()}
+    """Return the median time of each session for the same inputs, in milliseconds, measured by turns."""
+    seconds = interleaved_seconds([partial(session.run, inputs) for session in sessions.values()], rounds)
+    return dict(zip(sessions, (1000 * np.median(seconds, axis=1)).tolist(), strict=True))
 
 
 def _batch_of(golden: GoldenSamples, size: int) -> Feeds:

@@ -95,8 +95,9 @@ class Trainer:
         total, pairs = torch.zeros((), device=self.accelerator.device), 0
         seen: list[tuple[Tensor, Tensor]] = []
         for step, batch in enumerate(watch.waiting_for(self._train_loader), start=1):
-            loss, losses = self._step(batch)
-            seen.append((batch["pair"], losses))
+            loss, logits = self._step(batch)
+            if self.memory is not None:
+                seen.append((batch["pair"], F.cross_entropy(logits, batch["label"], reduction="none")))
             total += loss * sample_count(batch)
             pairs += sample_count(batch)
             if self.accelerator.device.type == "cpu" or step % CHECK_EVERY == 0 or step == len(self._train_loader):
@@ -128,7 +129,7 @@ class Trainer:
             self.memory.remember(self.accelerator.gather(pairs).cpu(), self.accelerator.gather(losses).cpu())
 
     def _step(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Change the weights; return the loss trained on, and the cross entropy of every pair (batch,)."""
+        """Change the weights; return the loss trained on, and the logits (batch, 5) it was computed from."""
         with self.accelerator.accumulate(self._model):
             logits, auxiliary = self._outputs(batch)
             loss: Tensor = self._loss(logits, batch["label"])
@@ -142,7 +143,7 @@ class Trainer:
             self.optimizer.zero_grad()
             if self.accelerator.sync_gradients:
                 self.schedule.after_step()
-        return loss.detach(), F.cross_entropy(logits.detach(), batch["label"], reduction="none")
+        return loss.detach(), logits.detach()
 
     def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         outputs: tuple[Tensor, Tensor | None] = self._model(**{name: batch[name] for name in BATCH_INPUTS})

@@ -179,5 +179,10 @@ def test_a_word_or_two_in_the_middle_of_the_frame_are_no_captions(seen):
     assert detected([*seen, *[[]] * 20]) is None
 
 
+def test_a_word_in_the_middle_that_stays_may_be_a_caption():
+    word = Box(540, 340, 740, 380)
+    assert contains(detected([*[[]] * 6, *[[word]] * 6]).region, [word], margin=2)
+
+
 def test_one_short_caption_is_enough():
     assert contains(detected([[], [line(160)], [], []]).region, [line(160)], margin=2)
