@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.contract import Decoding, ModelMetadata
-from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
+from cb_runtime.cores import usable_cores
+from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
@@ -23,44 +24,22 @@ from cb_runtime.files import sha256_of_file
 from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
+from cb_runtime.limits import OutOfTime, TimeLimit
 from cb_runtime.models import default_model_path
+from cb_runtime.pipeline import Pipeline, Profile, counted, working
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scoring import PairScores, no_scores, score_strips
+from cb_runtime.scored_video import NO_TEXT, ScoredVideo, shortness, unscored
+from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
 from cb_runtime.video import open_source
-from cb_runtime.video.types import FrameSource, Image, VideoInfo
+from cb_runtime.video.types import Frame, FrameSource, Image
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
 
-NO_TEXT = (
-    "No text like a caption's was seen in the sampled frames, so no frame was scored. If there are captions, give "
-    "their region with --region LEFT,TOP,RIGHT,BOTTOM."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredVideo:
-    """One video whose pairs are scored: everything that decoding needs, so that it can be decoded again."""
-
-    video: VideoInfo
-    layout: CaptionLayout | None
-    """None when no sampled frame showed text; then nothing was scored."""
-    pts: Sequence[int]
-    """Presentation time stamp of each of n frames, in units of `video.time_base`."""
-    durations: Sequence[int]
-    """How long each frame is shown, in the same units; 0 when unknown."""
-    scores: PairScores
-    """Label probabilities of the pairs of frames."""
-    partial: bool
-    """True when parts of the video could not be read."""
-    messages: tuple[str, ...]
-    """What the user should know; one line each."""
-    seconds: float
-    """Time that decoding the video, preparing strips and scoring took."""
-    products: StripProducts | None = None
-    """What fades are found by; None where no strip was made."""
+FRAMES_AHEAD = 4
+"""Decoded regions that wait to become strips; in full frames of 4K that is 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +126,10 @@ class BoundaryPredictor:
         distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
+        timeout: float | None = None,
+        decode_threads: int | None = None,
+        overlap: bool | None = None,
+        profile: Profile | None = None,
         progress: Progress = no_progress,
     ) -> CaptionTrack:
         """Find the captions of one video file or video database.
@@ -160,10 +143,16 @@ class BoundaryPredictor:
             distances: Distances of the pairs that are scored and decoded; see `Decoding`.
             font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
+            timeout: Seconds after which the work ends: what was scored until then is decoded, and the result is
+                partial. Looked at between frames.
+            decode_threads: Threads that decode a video file; None chooses by the number of cores.
+            overlap: Decode, prepare strips, encode and classify at the same time, each in a thread of its own; None:
+                where there is more than one core, or a GPU. Results are the same.
+            profile: Told what each stage does with its time.
             progress: Told about every batch of frames.
 
         Returns:
-            Captions in time order, `partial` when some of the video could not be decoded.
+            Captions in time order, `partial` when some of the video could not be decoded, or not in time.
 
         Raises:
             UsageError: Options out of range; and what `score_video` raises.
@@ -176,9 +165,15 @@ class BoundaryPredictor:
             distances=distances,
             font_embedding=font_embedding,
             detector=detector,
+            timeout=timeout,
+            decode_threads=decode_threads,
+            overlap=overlap,
+            profile=profile,
             progress=progress,
         )
-        return self.decode(scored, options)
+        with working(profile, "spans", streaming=False):
+            counted(len(scored.pts))
+            return self.decode(scored, options)
 
     def score_video(
         self,
@@ -189,13 +184,17 @@ class BoundaryPredictor:
         distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
+        timeout: float | None = None,
+        decode_threads: int | None = None,
+        overlap: bool | None = None,
+        profile: Profile | None = None,
         progress: Progress = no_progress,
     ) -> ScoredVideo:
         """Score the pairs of one video file or video database; arguments as in `predict_video`.
 
         Raises:
             InputError: The video or layout cannot be read.
-            UsageError: A region that does not fit.
+            UsageError: A region that does not fit, a timeout of 0 seconds or less, or less than one thread.
             ContractError: The model needs a font embedding that was not given, or was given one it does not use.
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
@@ -205,14 +204,24 @@ class BoundaryPredictor:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
         distances = distances or self.metadata.decoding.distances
-        with closing(open_source(path)) as source:
-            layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
+        limit = TimeLimit(timeout)
+        pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile)
+        with closing(open_source(path, decode_threads=decode_threads)) as source:
+            try:
+                with pipeline.working("layout", unit="samples", streaming=False):
+                    told = limit.through(_counting(progress))
+                    layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=told)
+            except OutOfTime:
+                return unscored(source, distances, limit.message(0), timed_out=True)
             if layout is None:
-                nothing = no_scores(distances)
-                return ScoredVideo(source.info, None, (), (), nothing, source.report.partial, (NO_TEXT,), 0.0)
+                return unscored(source, distances, NO_TEXT)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._scored(source, layout, inputs, distances, progress)
+            return self._scored(source, layout, inputs, distances, limit, pipeline, progress)
+
+    def _overlaps(self, wanted: bool | None) -> bool:
+        # On a single core threads only take turns, and changing between them costs.
+        return wanted if wanted is not None else usable_cores() > 1 or self.session.device != "cpu"
 
     def decode(self, scored: ScoredVideo, options: DecodeOptions | Decoding | None = None) -> CaptionTrack:
         """Return the captions that a scored video's probabilities give.
@@ -223,7 +232,7 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
+        statistics = scored.statistics() | ({} if scored.layout is None else {"batch_size": self.batch_size})
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
@@ -239,51 +248,48 @@ class BoundaryPredictor:
         layout: CaptionLayout,
         inputs: VideoInputs,
         distances: tuple[int, ...],
+        limit: TimeLimit,
+        pipeline: Pipeline,
         progress: Progress,
     ) -> ScoredVideo:
         pts, durations, products = array("q"), array("q"), StripProducts()
         began = time.perf_counter()
-        scores = score_strips(
-            self.session,
-            self._strips(source, layout, pts, durations, products),
-            inputs,
-            distances=distances,
-            batch_size=self.batch_size,
-            total=source.info.frame_count,
-            progress=progress,
-        )
+        with pipeline:
+            frames = pipeline.ahead(source.frames(layout.region), "decode", depth=FRAMES_AHEAD)
+            strips = self._strips(limit.until(frames), layout, pts, durations, products)
+            scores = score_strips(
+                self.session,
+                pipeline.ahead(strips, "strips", depth=self.batch_size),
+                inputs,
+                distances=distances,
+                batch_size=self.batch_size,
+                total=source.info.frame_count,
+                progress=progress,
+                pipeline=pipeline,
+            )
         seconds = time.perf_counter() - began
-        messages = (*source.report.messages, *_shortness(len(pts)), *layout.doubts(), *self._ocr_shift(layout))
-        partial = source.report.partial
-        return ScoredVideo(source.info, layout, pts, durations, scores, partial, messages, seconds, products)
+        late, partial = limit.ended_something, source.report.partial
+        messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
+        messages += (*layout.doubts(), *self._ocr_shift(layout))
+        return ScoredVideo(
+            source.info, layout, pts, durations, scores, partial or late, messages, seconds, products, late
+        )
 
     def _strips(
         self,
-        source: FrameSource,
+        frames: Iterable[Frame],
         layout: CaptionLayout,
         pts: array[int],
         durations: array[int],
         products: StripProducts,
     ) -> Iterator[Image]:
         """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
-        for frame in source.frames(layout.region):
+        for frame in frames:
             pts.append(frame.pts)
             durations.append(frame.duration)
             picture = strip(frame.image, self.metadata.preprocessing, layout.anchor)
             products.add(picture)
             yield picture
-
-    def _statistics(self, scored: ScoredVideo) -> dict[str, Any]:
-        frames, scores = len(scored.pts), scored.scores
-        return {
-            "frames": frames,
-            "pairs": scores.count,
-            "distances": list(scores.distances),
-            "contradictions": int(contradictions(scores).sum()),
-            "batch_size": self.batch_size,
-            "seconds": round(scored.seconds, 3),
-            "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),
-        }
 
     def _check_font_model(self, found: str | None) -> None:
         wanted = self.metadata.fontclip_model_version if self.metadata.use_font_embedding else None
@@ -314,10 +320,15 @@ class BoundaryPredictor:
             )
 
 
+def _counting(progress: Progress) -> Progress:
+    """Return a callback that also counts, for the profile, each time it is told."""
+
+    def told(phase: str, done: int, total: int | None = None) -> None:
+        counted(1)
+        progress(phase, done, total)
+
+    return told
+
+
 def _engine(name: str | None, version: str | None) -> str:
     return "no OCR engine" if name is None else f"{name} {version or 'of unknown version'}"
-
-
-def _shortness(frames: int) -> Iterator[str]:
-    if frames < 2:
-        yield f"Frames in the video: {frames}. A boundary stands between two frames, so it has none."

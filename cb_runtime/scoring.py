@@ -21,7 +21,7 @@ from cb_runtime.backends import Logits
 from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
 from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.features import VideoInputs
-from cb_runtime.pipeline import Pipeline
+from cb_runtime.pipeline import Pipeline, counted
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
 from cb_runtime.stages import Stages
@@ -120,7 +120,7 @@ def score_strips(
     with pipeline.working("classify" if session.stages else "model", unit="pairs"):
         for places, first, second in _batches(pairs, batch_size):
             answers.append(_probabilities(run(first, second), places))
-            pipeline.counted(len(places))
+            counted(len(places))
             frames = places[-1][1] + 1
             progress("Scoring", frames, total)
     return _by_distance(_joined(answers), frames, distances)

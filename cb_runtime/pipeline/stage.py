@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -71,6 +71,31 @@ def _running(clock: _Clock) -> Iterator[None]:
         yield
     finally:
         _thread.clock = before
+
+
+def _clock_for(profile: Profile | None, name: str, unit: str, state: int = BUSY, *, streaming: bool = True) -> _Clock:
+    if profile is None:
+        return _NO_CLOCK
+    return _Clock(profile, profile.stage(name, unit, streaming=streaming), state)
+
+
+@contextmanager
+def working(profile: Profile | None, name: str, *, unit: str = "frames", streaming: bool = True) -> Iterator[None]:
+    """Book the time of a block, in this thread, to a stage of a profile; None: to nobody.
+
+    `streaming` is False for what is done before or after the stages that run beside each other.
+    """
+    clock = _clock_for(profile, name, unit, streaming=streaming)
+    with _running(clock):
+        try:
+            yield
+        finally:
+            clock.switch(BUSY)
+
+
+def counted(items: int) -> None:
+    """Book finished items to the stage that runs in this thread."""
+    _current_clock().count(items)
 
 
 class _Ahead(Generic[T]):
@@ -232,7 +257,7 @@ class Pipeline:
         """
 
         def new_clock(state: int = BUSY) -> _Clock:
-            return self._clock(name, unit, state)
+            return _clock_for(self._profile, name, unit, state)
 
         stage: _Ahead[T] | _InTurn[T] = (
             _Ahead(items, name, depth, count, self, new_clock)
@@ -242,19 +267,9 @@ class Pipeline:
         self._stages.append(stage)
         return stage
 
-    @contextmanager
-    def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> Iterator[None]:
-        """Book the time of a block, in this thread, to a stage; `counted` books its items."""
-        clock = self._clock(name, unit, BUSY, streaming=streaming)
-        with _running(clock):
-            try:
-                yield
-            finally:
-                clock.switch(BUSY)
-
-    def counted(self, items: int) -> None:
-        """Book items to the stage that runs in this thread."""
-        _current_clock().count(items)
+    def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:
+        """Book the time of a block, in this thread, to a stage; see `working`."""
+        return working(self._profile, name, unit=unit, streaming=streaming)
 
     def check(self) -> None:
         """Raise `Halted` when somebody said stop."""
@@ -273,8 +288,3 @@ class Pipeline:
         for stage in self._stages:
             stage.join()
         self._stages.clear()
-
-    def _clock(self, name: str, unit: str, state: int, *, streaming: bool = True) -> _Clock:
-        if self._profile is None:
-            return _NO_CLOCK
-        return _Clock(self._profile, self._profile.stage(name, unit, streaming=streaming), state)
