@@ -143,8 +143,8 @@ class BoundaryPredictor:
             distances: Distances of the pairs that are scored and decoded; see `Decoding`.
             font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
-            timeout: Seconds after which the work ends: what was scored until then is decoded, and the result is
-                partial. Looked at between frames.
+            timeout: Seconds after which no further frame is taken: what was taken until then (some batches are under
+                way) is scored and decoded, and the result is partial.
             decode_threads: Threads that decode a video file; None chooses by the number of cores.
             overlap: Decode, prepare strips, encode and classify at the same time, each in a thread of its own; None:
                 where there is more than one core, or a GPU. Results are the same.

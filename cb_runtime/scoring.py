@@ -113,7 +113,7 @@ def score_strips(
         run, pairs = _run_on(session, inputs, batch_size), _pairs(_kept(strips, distances), distances)
     else:
         run = _classify_on(session.stages, inputs, batch_size)
-        encoded = pipeline.ahead(_encoded(session.stages, strips, batch_size), "encode", count=_frames_in)
+        encoded = pipeline.ahead(_encoded(session.stages, strips, batch_size), "encode", depth=1, count=_frames_in)
         pairs = _pairs((frame for batch in encoded for frame in zip(*batch, strict=True)), distances)
     answers: list[Probabilities] = []
     frames = 0

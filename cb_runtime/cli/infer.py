@@ -13,6 +13,7 @@ from cb_runtime.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from cb_runtime.errors import CbError
     from cb_runtime.inference import InferSettings, VideoOutcome
+    from cb_runtime.pipeline import Profile
 
 
 @reporting("infer")
@@ -36,6 +37,22 @@ if TYPE_CHECKING:
     "--reuse/--no-reuse",
     default=True,
     help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for each video. What was done until then is kept as a partial result, and done again by --resume.",
+)
+@click.option(
+    "--decode-threads",
+    type=click.IntRange(min=1),
+    help="Threads that decode a video file.  [default: half of the cores, 8 at most]",
+)
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Print what each stage of the work does with its time, and draw it into a picture.",
 )
 @click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: the model's, mostly 1]")
 @click.option(
@@ -67,6 +84,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
     """
     from cb_runtime.fonts import load_font_encoder
     from cb_runtime.inference import infer_videos, outcome_error
+    from cb_runtime.pipeline import Profile
     from cb_runtime.predictor import BoundaryPredictor
 
     settings = _settings(options)
@@ -80,11 +98,12 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         public_key=options["public_key"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
+    profile = Profile() if options["profile"] else None
     outcomes: list[VideoOutcome] = []
     ending: CbError | None
     try:
         with report.progress("frames") as progress:
-            for outcome in infer_videos(predictor, options["videos"], settings, progress):
+            for outcome in infer_videos(predictor, options["videos"], settings, progress, profile=profile):
                 outcomes.append(outcome)
                 _print_outcome(report, outcome, alone=len(options["videos"]) == 1)
         ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
@@ -92,7 +111,21 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         ending = error  # no further video can be written, but those before are told
     model = predictor.model
     report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")
-    report.finish({"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}, ending)
+    document = {"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}
+    if profile is not None:
+        document["profile"] = _show_profile(report, profile, options["profile"])
+    report.finish(document, ending)
+
+
+def _show_profile(report: Report, profile: Profile, path: Path) -> dict[str, Any]:
+    """Print and draw a profile; return it as plain JSON types."""
+    from cb_runtime.cli.profile_table import profile_table
+    from cb_runtime.pipeline.timeline import save_timeline
+
+    save_timeline(profile, path)
+    report.print(profile_table(profile))
+    report.print(f"Timeline: {path}")
+    return profile.to_dict() | {"timeline": str(path)}
 
 
 def _settings(options: dict[str, Any]) -> InferSettings:
@@ -105,6 +138,8 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         raise UsageError("--format needs at least one format, e.g. srt,json.")
     for name in formats:
         suffix_of(name)  # an unknown format is refused before any work is done
+    if options["profile"] is not None and options["profile"].suffix.lower() != ".png":
+        raise UsageError(f"--profile draws a PNG file: name it FILE.png, got {options['profile']}.")
     if options["region"] is not None and options["layout"] is not None:
         raise UsageError("Give either --region or --layout, not both.")
     distances = None if options["distances"] is None else distances_from_text(options["distances"])
@@ -115,6 +150,8 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         options["region"],
         options["layout"],
         decode,
+        timeout=options["timeout"],
+        decode_threads=options["decode_threads"],
         resume=options["resume"],
         overwrite=options["overwrite"],
     )
