@@ -82,12 +82,15 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
 
     VIDEO_OR_DB is a video file, or a video database with its stored layout. One bad video does not stop the others.
     """
+    from cb_runtime.files import check_writable
     from cb_runtime.fonts import load_font_encoder
     from cb_runtime.inference import infer_videos, outcome_error
     from cb_runtime.pipeline import Profile
     from cb_runtime.predictor import BoundaryPredictor
 
     settings = _settings(options)
+    if options["profile"]:
+        check_writable(options["profile"].parent)
     predictor = BoundaryPredictor(
         options["checkpoint"],
         options["device"],
