@@ -41,11 +41,11 @@ def test_the_reuse_benchmark_compares_both_ways_and_they_agree(tmp_path):
 
 def test_the_overlap_benchmark_compares_all_ways_and_their_answers_are_equal(tmp_path):
     output = tmp_path / "overlap.json"
-    options = ["--seconds", 0.4, "--size", 192, 108, "--rounds", 2, "--cores", 1, "--distances", "1", "1,2"]
+    options = ["--seconds", 1, "--size", 192, 108, "--rounds", 2, "--cores", 1, "--distances", "1", "1,2"]
     done = run("overlap.py", *options, "--output", output)
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text())["rows"]
-    assert [(row["cores"], row["distances"], row["frames"]) for row in rows] == [(1, [1], 10), (1, [1, 2], 10)]
+    assert [(row["cores"], row["distances"], row["frames"]) for row in rows] == [(1, [1], 25), (1, [1, 2], 25)]
     for row in rows:
         assert row["answers_equal"]
         assert len(row["frames_per_second"]) == len(row["cpu_ms_per_frame"]) == 4
