@@ -5,7 +5,7 @@
 Each number of cores is a process of its own, held to so many cores, where all contenders score the same video one after
 another in every round. Ratios are of the same round, so that a machine whose speed drifts slows all contenders; figures
 are medians over rounds. On a machine that others use too, more threads get more of it: then compare CPU time, which is
-given beside the rates, with the load. The caption region is given: finding it is measured by `layout.py`. Busy shares of
+given beside the rates, with the load. The caption region is given: `layout.py` measures finding it. Busy shares of
 the stages are those of the last round, overlapped.
 """
 
