@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,13 @@ from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
+from cb_runtime.many_videos import VideoOptions, VideoResult, check_jobs, on_videos, result_of, told_apart
 from cb_runtime.models import default_model_path
 from cb_runtime.pipeline import Pipeline, Profile, counted, working
+from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scored_video import NO_TEXT, ScoredVideo, shortness, unscored
+from cb_runtime.scored_video import NO_TEXT, ScoredVideo, ocr_shift, shortness, unscored
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
 from cb_runtime.video import open_source
@@ -89,6 +93,7 @@ class BoundaryPredictor:
         )
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder
+        self._halt: threading.Event | None = None
         if font_encoder is not None:
             self._check_font_model(font_encoder.version)
 
@@ -175,6 +180,55 @@ class BoundaryPredictor:
             counted(len(scored.pts))
             return self.decode(scored, options)
 
+    def predict_videos(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        jobs: int = 1,
+        progress: Progress = no_progress,
+        **options: Unpack[VideoOptions],
+    ) -> Generator[VideoResult, None, None]:
+        """Find the captions of many videos; give each one's result in the order given, as soon as it is there.
+
+        Several at once share the model, and what they ask of it at the same time is run together. Captions are those of
+        one video after another; as batches are joined otherwise each time, probabilities may differ in the last bits.
+        Close the iterator to end early.
+
+        Args:
+            paths: Videos and video databases.
+            jobs: Videos at once. The stages of one video keep two cores busy: there, more gain nothing.
+            progress: Told about every batch of frames of every video, with the video's place and name in the phase;
+                from several threads.
+            options: As in `predict_video`, for each video. A `detector` must bear being called from several threads.
+
+        Returns:
+            Results in order. A video that cannot be read or used has its error in its own result.
+
+        Raises:
+            UsageError: Less than one job.
+            ModelError and others: What is wrong with the model or a missing package ends all.
+        """
+        check_jobs(jobs)
+        videos = [Path(path) for path in paths]
+        items = list(zip(videos, told_apart(progress, videos), strict=True))
+
+        def work(predictor: BoundaryPredictor, item: tuple[Path, Progress]) -> VideoResult:
+            return result_of(predictor, item, options)
+
+        return on_videos(self, work, items, jobs, options.get("profile"))
+
+    @contextmanager
+    def shared(self, halt: threading.Event, profile: Profile | None = None) -> Iterator[BoundaryPredictor]:
+        """Give a predictor like this one for several threads at once: what they ask of the model is run together.
+
+        When `halt` is set, whatever works on a video raises `Halted` soon. A `profile` is told what the model does.
+        """
+        _ = self.model  # read the file once, not in every thread
+        with Batcher(self.batch_size, profile) as batcher:
+            other = copy(self)
+            other.session, other._halt = batcher.session(self.session), halt
+            yield other
+
     def score_video(
         self,
         path: str | Path,
@@ -205,11 +259,11 @@ class BoundaryPredictor:
         file = None if layout_file is None else Path(layout_file)
         distances = distances or self.metadata.decoding.distances
         limit = TimeLimit(timeout)
-        pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile)
+        pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
         with closing(open_source(path, decode_threads=decode_threads)) as source:
             try:
                 with pipeline.working("layout", unit="samples", streaming=False):
-                    told = limit.through(_counting(progress))
+                    told = limit.through(_counting(progress, pipeline))
                     layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=told)
             except OutOfTime:
                 return unscored(source, distances, limit.message(0), timed_out=True)
@@ -270,7 +324,7 @@ class BoundaryPredictor:
         seconds = time.perf_counter() - began
         late, partial = limit.ended_something, source.report.partial
         messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
-        messages += (*layout.doubts(), *self._ocr_shift(layout))
+        messages += (*layout.doubts(), *ocr_shift(self.metadata, layout))
         return ScoredVideo(
             source.info, layout, pts, durations, scores, partial or late, messages, seconds, products, late
         )
@@ -309,26 +363,13 @@ class BoundaryPredictor:
             return given.values
         return None if self._font_encoder is None else self._font_encoder.embedding_of(source, layout)
 
-    def _ocr_shift(self, layout: CaptionLayout) -> Iterator[str]:
-        trained = (self.metadata.ocr_engine, self.metadata.ocr_engine_version)
-        found = (layout.ocr_engine, layout.ocr_engine_version)
-        # Without an engine in training its pictures were no engine's in particular.
-        if trained != found and self.metadata.ocr_engine is not None:
-            yield (
-                f"The model was trained with boxes from {_engine(*trained)}, this layout has boxes from "
-                f"{_engine(*found)}: results may be worse."
-            )
 
-
-def _counting(progress: Progress) -> Progress:
-    """Return a callback that also counts, for the profile, each time it is told."""
+def _counting(progress: Progress, pipeline: Pipeline) -> Progress:
+    """Return a callback that also counts, for the profile, each time it is told, and ends when somebody said stop."""
 
     def told(phase: str, done: int, total: int | None = None) -> None:
+        pipeline.check()
         counted(1)
         progress(phase, done, total)
 
     return told
-
-
-def _engine(name: str | None, version: str | None) -> str:
-    return "no OCR engine" if name is None else f"{name} {version or 'of unknown version'}"

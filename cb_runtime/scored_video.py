@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cb_runtime.contract import ModelMetadata
 from cb_runtime.decoding import contradictions
 from cb_runtime.fades import StripProducts
 from cb_runtime.layout import CaptionLayout
@@ -68,3 +69,19 @@ def shortness(frames: int) -> Iterator[str]:
     """Say that a video is too short to have a boundary, where it is."""
     if frames < 2:
         yield f"Frames in the video: {frames}. A boundary stands between two frames, so it has none."
+
+
+def ocr_shift(metadata: ModelMetadata, layout: CaptionLayout) -> Iterator[str]:
+    """Say that the layout's text was found otherwise than the model's in training, where it was."""
+    trained = (metadata.ocr_engine, metadata.ocr_engine_version)
+    found = (layout.ocr_engine, layout.ocr_engine_version)
+    # Without an engine in training its pictures were no engine's in particular.
+    if trained != found and metadata.ocr_engine is not None:
+        yield (
+            f"The model was trained with boxes from {_engine(*trained)}, this layout has boxes from "
+            f"{_engine(*found)}: results may be worse."
+        )
+
+
+def _engine(name: str | None, version: str | None) -> str:
+    return "no OCR engine" if name is None else f"{name} {version or 'of unknown version'}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @reporting("infer")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_OR_DB...")
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_DB_OR_DIR...")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -37,6 +39,13 @@ if TYPE_CHECKING:
     "--reuse/--no-reuse",
     default=True,
     help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+)
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Videos at once, which share the model and fill its batches together.",
 )
 @click.option(
     "--timeout",
@@ -80,7 +89,8 @@ if TYPE_CHECKING:
 def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Find the captions of videos and write DIR/<video's stem>.<format>.
 
-    VIDEO_OR_DB is a video file, or a video database with its stored layout. One bad video does not stop the others.
+    VIDEO_DB_OR_DIR is a video file, a video database with its stored layout, or a folder: then its videos, and those in
+    folders below, are taken in the order of their names. One bad video does not stop the others.
     """
     from cb_runtime.files import check_writable
     from cb_runtime.fonts import load_font_encoder
@@ -89,6 +99,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
     from cb_runtime.predictor import BoundaryPredictor
 
     settings = _settings(options)
+    videos = _videos(options["videos"])
     if options["profile"]:
         check_writable(options["profile"].parent)
     predictor = BoundaryPredictor(
@@ -106,9 +117,11 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
     ending: CbError | None
     try:
         with report.progress("frames") as progress:
-            for outcome in infer_videos(predictor, options["videos"], settings, progress, profile=profile):
-                outcomes.append(outcome)
-                _print_outcome(report, outcome, alone=len(options["videos"]) == 1)
+            running = infer_videos(predictor, videos, settings, progress, jobs=options["jobs"], profile=profile)
+            with closing(running) as found:
+                for outcome in found:
+                    outcomes.append(outcome)
+                    _print_outcome(report, outcome, alone=len(videos) == 1)
         ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
     except StorageError as error:
         ending = error  # no further video can be written, but those before are told
@@ -129,6 +142,15 @@ def _show_profile(report: Report, profile: Profile, path: Path) -> dict[str, Any
     report.print(profile_table(profile))
     report.print(f"Timeline: {path}")
     return profile.to_dict() | {"timeline": str(path)}
+
+
+def _videos(places: Sequence[Path]) -> list[Path]:
+    """Return the videos named, and those in the folders named. Raises InputError for a folder without any."""
+    from cb_runtime.video.folder import find_videos
+
+    return list(
+        dict.fromkeys(video for place in places for video in (find_videos(place) if place.is_dir() else [place]))
+    )
 
 
 def _settings(options: dict[str, Any]) -> InferSettings:

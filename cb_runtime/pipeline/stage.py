@@ -93,6 +93,17 @@ def working(profile: Profile | None, name: str, *, unit: str = "frames", streami
             clock.switch(BUSY)
 
 
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Book the time of a block to the waiting for input of the stage that runs in this thread."""
+    clock = _current_clock()
+    clock.switch(INPUT)
+    try:
+        yield
+    finally:
+        clock.switch(BUSY)
+
+
 def counted(items: int) -> None:
     """Book finished items to the stage that runs in this thread."""
     _current_clock().count(items)
