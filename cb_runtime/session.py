@@ -14,7 +14,11 @@ from cb_runtime.backends import Executor, Feeds, Logits, OpenOptions, backend_fo
 from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata
 from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.feeds import checked_answer, checked_batch, no_answer
+from cb_runtime.parity import TOLERANCES
 from cb_runtime.stages import Stages
+
+PACKAGE = ".cbx"
+"""How the file name of a package ends."""
 
 
 class Session:
@@ -90,7 +94,10 @@ def open_session(
     path: str | Path,
     *,
     device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
+    streams: int | None = None,
     plugins: Sequence[str | Path] = (),
     reuse: bool = True,
     public_key: str | Path | None = None,
@@ -100,7 +107,10 @@ def open_session(
     Args:
         path: An artifact (`.onnx`, `.engine`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is installed.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Only `auto` chooses, and `describe()["reason"]` says why.
+        backend: `auto`, or the engine that runs an ONNX file, by itself or in a package: `onnxruntime` or `openvino`.
+        precision: `auto`, or the arithmetic: the artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it.
         threads: CPU threads for arithmetic; None lets the engine choose.
+        streams: How many batches, or pieces of one, OpenVINO computes at once; None: one.
         plugins: Python files that register architectures, for checkpoints of architectures that cb does not bring.
         reuse: Open the staged graph that stands beside an artifact too, e.g. `best.staged`; see `Session.stages`.
         public_key: PEM file of the ed25519 key that must have signed a package.
@@ -110,21 +120,40 @@ def open_session(
         ContractError: It was not exported by cb, or does not fit its own metadata, or the staged graph beside it is
             another artifact's.
         ParityError: A package does not answer on this machine as PyTorch did.
-        UsageError: An unknown device, less than one thread, or a public key for what is no package.
+        UsageError: An unknown device or backend, less than one thread or stream, a backend that does not open the file,
+            a precision or streams that it cannot be opened with, or a public key for what is no package.
         MissingPackageError: The engine for this kind of file is not installed.
     """
     file = Path(path)
     device_from_text(device)
-    if threads is not None and threads < 1:
-        raise UsageError(f"Threads must be 1 or more, got {threads}.")
-    _, backend = backend_for(file)
+    for name, number in (("Threads", threads), ("Streams", streams)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be 1 or more, got {number}.")
+    if precision != "auto" and precision not in TOLERANCES:
+        raise UsageError(f"Unknown precision {precision!r}. Choose auto, {', '.join(TOLERANCES)}.")
+    packed = file.suffix.lower() == PACKAGE
+    _, engine = backend_for(file, "auto" if packed else backend)
     if not file.is_file():
         raise ModelError(f"Model {file} does not exist.")
-    if public_key is not None and file.suffix.lower() != ".cbx":
-        raise UsageError(f"A public key is for packages (.cbx): {file.name} has no signature to check.")
-    return Session(
-        backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)), reuse, public_key))
-    )
+    if public_key is not None and not packed:
+        raise UsageError(f"A public key is for packages ({PACKAGE}): {file.name} has no signature to check.")
+    options = OpenOptions(device, threads, tuple(map(str, plugins)), reuse, public_key, precision, streams, backend)
+    session = Session(engine.open_artifact(file, options))
+    _check_obeyed(file, session.describe(), options)
+    return session
+
+
+def _check_obeyed(file: Path, ran: Mapping[str, Any], options: OpenOptions) -> None:
+    """Raise UsageError when a model was opened in another way than it was asked for."""
+    if options.precision not in ("auto", ran["precision"]):
+        raise UsageError(
+            f"--precision {options.precision} cannot be had of {file.name} by {ran['backend']}, which runs it in "
+            f"{ran['precision']}. Export it in that precision, or leave --precision out."
+        )
+    if options.streams not in (None, ran.get("streams")):
+        raise UsageError(
+            f"--streams is for OpenVINO: {ran['backend']} has none. Use --backend openvino, or leave it out."
+        )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
+from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
-from cb_runtime.stages import CLASSIFIER, Stages, encoder_file, read_manifest, stages_path
+from cb_runtime.feeds import row_shape
+from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_stages
+from cb_runtime.stages import Stages
 
-SUFFIXES = (".onnx",)
+SUFFIXES = (SUFFIX,)
 """File name endings this backend opens."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -36,8 +37,6 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 _LOG_ERRORS_ONLY = 3
 
-_EXPORT_AGAIN = "Export it with: cb export --checkpoint best.pt --format onnx"
-_DAMAGED = f"It may be cut short, damaged, or no ONNX file. {_EXPORT_AGAIN}"
 _NO_CUDA = "The GPU, its driver or the CUDA and cuDNN libraries do not serve it: see `cb doctor`, or use --device cpu."
 
 
@@ -70,8 +69,7 @@ def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
     ort = require("onnxruntime")
     _refuse_two_distributions()
     executor = _open(ort, path, device, options.threads)
-    manifest = read_manifest(path) if options.reuse else None
-    return executor if manifest is None else replace(executor, stages=_open_stages(ort, path, executor, manifest.roles))
+    return replace(executor, stages=_open_stages(ort, path, executor)) if options.reuse else executor
 
 
 def _open(ort: ModuleType, path: Path, device: Device, threads: int | None) -> OrtExecutor:
@@ -121,7 +119,7 @@ def _cpu_session(ort: ModuleType, path: Path, threads: int | None) -> Any:  # no
     settings.log_severity_level = _LOG_ERRORS_ONLY
     if threads is not None:
         settings.intra_op_num_threads = threads
-    return _session(ort, path, settings, [CPU], "cpu", _DAMAGED)
+    return _session(ort, path, settings, [CPU], "cpu", DAMAGED)
 
 
 def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtExecutor:
@@ -138,7 +136,7 @@ def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtE
             ort.preload_dlls()
     session = _cuda_session(ort, path, str(device), metadata.precision)
     executor = OrtExecutor(metadata, session, str(device), reason, None)
-    executor.run({spec.name: np.zeros((1, *_sizes(spec)), spec.dtype) for spec in metadata.inputs})
+    executor.run({spec.name: np.zeros((1, *row_shape(spec)), spec.dtype) for spec in metadata.inputs})
     return executor
 
 
@@ -157,17 +155,15 @@ def _cuda_session(ort: ModuleType, path: Path, device: str, precision: str) -> A
     return session
 
 
-def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor, roles: Mapping[str, str]) -> Stages:
+def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor) -> Stages | None:
     """Open the parts of a staged graph where, and as, the whole graph was opened."""
 
-    def part(name: str) -> OrtPart:
-        file, device = stages_path(path) / name, executor.device
-        if device == "cpu":
-            return OrtPart(_cpu_session(ort, file, executor.threads), device)
-        return OrtPart(_cuda_session(ort, file, device, executor.metadata.precision), device)
+    def part(file: Path) -> OrtPart:
+        if executor.device == "cpu":
+            return OrtPart(_cpu_session(ort, file, executor.threads), executor.device)
+        return OrtPart(_cuda_session(ort, file, executor.device, executor.metadata.precision), executor.device)
 
-    encoders = {name: part(encoder_file(name)) for name in dict.fromkeys(roles.values())}
-    return Stages(roles, encoders, part(CLASSIFIER), executor.metadata)
+    return open_stages(path, executor.metadata, part)
 
 
 def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
@@ -175,11 +171,7 @@ def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
     settings = ort.SessionOptions()
     settings.log_severity_level = _LOG_ERRORS_ONLY
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _metadata(_session(ort, path, settings, [CPU], "cpu", _DAMAGED), path)
-
-
-def _sizes(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(axis for axis in spec.shape[1:] if isinstance(axis, int))
+    return _metadata(_session(ort, path, settings, [CPU], "cpu", DAMAGED), path)
 
 
 def _session(ort: ModuleType, path: Path, settings: Any, providers: list[Any], device: str, hint: str) -> Any:  # noqa: ANN401  (no types)
@@ -200,42 +192,14 @@ def _first_line(error: Exception) -> str:
 
 def _metadata(session: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (ONNX Runtime has no types)
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ContractError(
-            f"{path} has no '{METADATA_KEY}' in its metadata, so its preprocessing is unknown: it was not exported by "
-            f"cb. {_EXPORT_AGAIN}"
-        )
-    try:
-        metadata = metadata_from_json(text)
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from error
-    _check_graph(session, metadata, path)
-    return metadata
-
-
-def _check_graph(session: Any, metadata: ModelMetadata, path: Path) -> None:  # noqa: ANN401  (no types)
-    found = [_spec(node) for node in session.get_inputs()]
-    for spec in found:
-        if isinstance(spec.shape[0] if spec.shape else 0, int):
-            raise ContractError(f"{path} has no free batch axis: input '{spec.name}' is {spec.shape}. {_EXPORT_AGAIN}")
-    outputs = [_spec(node) for node in session.get_outputs()]
-    for kind, wanted, got in (("inputs", metadata.inputs, found), ("outputs", metadata.outputs, outputs)):
-        if [_fixed(spec) for spec in wanted] != [_fixed(spec) for spec in got]:
-            raise ContractError(
-                f"The graph in {path} does not fit its own metadata. Expected {kind} {[_fixed(s) for s in wanted]}, "
-                f"found {[_fixed(s) for s in got]}. {_EXPORT_AGAIN}"
-            )
+    inputs, outputs = map(_spec, session.get_inputs()), map(_spec, session.get_outputs())
+    return artifact_metadata(text, tuple(inputs), tuple(outputs), path)
 
 
 def _spec(node: Any) -> TensorSpec:  # noqa: ANN401  (ONNX Runtime has no types)
     kind = node.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     return TensorSpec(node.name, dtype, tuple("?" if axis is None else axis for axis in node.shape))
-
-
-def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | str, ...]]:
-    """Return what must agree between graph and metadata: all but the name of the batch axis."""
-    return (spec.name, spec.dtype, spec.shape[1:])
 
 
 def _run(session: Any, output: str, feeds: Feeds, device: str) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
