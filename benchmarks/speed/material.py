@@ -29,7 +29,7 @@ Strips = NDArray[np.uint8]
 """uint8 RGB `(frames, 48, 480, 3)`."""
 
 SIZE, RATE, SEED = (1280, 720), Fraction(25), 5
-"""Of the video: 720p in H.264."""
+"""Of the video: 720p."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Material:
     architecture: str
     seconds: float
     """Length of the video."""
+    seed: int = SEED
+    """Of the video."""
 
     def artifact(self, precision: str) -> Path:
         """Return the ONNX file in a precision, with its staged graph beside it. The gate's verdict stands in it."""
@@ -61,8 +63,8 @@ class Material:
     @cached_property
     def video(self) -> Path:
         """The rendered video, its truth beside it."""
-        folder = self.folder / f"video_{self.seconds:g}"
-        (video,) = render_videos(folder, videos=1, seconds=self.seconds, seed=SEED, size=SIZE, frame_rate=RATE)
+        folder = self.folder / f"video_{self.seconds:g}_{self.seed}"
+        (video,) = render_videos(folder, videos=1, seconds=self.seconds, seed=self.seed, size=SIZE, frame_rate=RATE)
         return video
 
     @cached_property
