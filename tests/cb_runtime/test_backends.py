@@ -3,17 +3,29 @@
 import json
 import sys
 import types
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
+from tiny_models import strips_of, tiny_model
 
 from cb_runtime import backends
-from cb_runtime.backends import OpenOptions, backend_for, backend_names, device_from_text, load_backend
+from cb_runtime.backends import (
+    PLAIN,
+    OpenOptions,
+    backend_for,
+    backend_names,
+    backends_for,
+    device_from_text,
+    load_backend,
+)
 from cb_runtime.backends import onnxruntime as ort_backend
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import CbError, ContractError, MissingPackageError, ModelError, UsageError
+from cb_runtime.golden import golden_path, load_golden_samples
+from cb_runtime.models import default_model_path
 from cb_runtime.session import open_session
 
 
@@ -24,9 +36,11 @@ class TestEveryBackend:
         assert suffixes
         assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes)
 
-    def test_is_found_by_its_suffix(self, name):
+    def test_is_found_by_its_suffix_and_its_name(self, name):
         for suffix in load_backend(name).SUFFIXES:
-            assert backend_for(Path(f"model{suffix.upper()}"))[0] == name
+            path = Path(f"model{suffix.upper()}")
+            assert backend_for(path, name) == (name, load_backend(name))
+            assert name in dict(backends_for(path))
 
     def test_says_whether_it_can_run_and_what_to_do_otherwise(self, name):
         availability = load_backend(name).available()
@@ -48,9 +62,16 @@ class TestEveryBackend:
                 load_backend(name).open_artifact(path, OpenOptions(device="cpu"))
 
 
-def test_every_suffix_belongs_to_one_backend():
-    suffixes = [suffix for name in backend_names() for suffix in load_backend(name).SUFFIXES]
-    assert len(suffixes) == len(set(suffixes))
+def test_one_backend_opens_a_kind_of_file_unless_another_is_asked_for():
+    suffixes = Counter(suffix for name in backend_names() for suffix in load_backend(name).SUFFIXES)
+    assert {suffix for suffix, backends in suffixes.items() if backends > 1} == set(PLAIN)
+    for suffix, plain in PLAIN.items():
+        assert backend_for(Path(f"model{suffix}"))[0] == plain
+
+
+def test_a_backend_for_other_files_is_answered_with_those_for_this_one(tmp_path):
+    with pytest.raises(UsageError, match=r"--backend torch does not open \.onnx files.*onnxruntime, openvino"):
+        open_session(tiny_model(tmp_path / "m.onnx"), backend="torch")
 
 
 def test_modules_in_the_folder_are_all_entry_points():
@@ -69,44 +90,88 @@ def test_a_gpu_is_named_by_its_number():
     assert str(device_from_text("cuda:3")) == "cuda:3"
 
 
-def test_a_truncated_onnx_file_is_refused_with_what_to_do(tmp_path):
-    path = tiny_model(tmp_path / "cut.onnx")
-    path.write_bytes(path.read_bytes()[:-700])
-    with pytest.raises(ModelError, match=r"cut\.onnx.*cb export"):
-        open_session(path)
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def engine(request):
+    pytest.importorskip(request.param)
+    return request.param
 
 
-def test_an_onnx_file_without_our_metadata_is_refused(tmp_path):
-    with pytest.raises(ContractError, match="not exported by"):
-        open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False))
+class TestEveryEngineForOnnxFiles:
+    def test_refuses_a_truncated_file_with_what_to_do(self, tmp_path, engine):
+        path = tiny_model(tmp_path / "cut.onnx")
+        path.write_bytes(path.read_bytes()[:-700])
+        with pytest.raises(ModelError, match=r"cut\.onnx.*cb export"):
+            open_session(path, backend=engine)
+
+    def test_refuses_a_file_without_our_metadata(self, tmp_path, engine):
+        with pytest.raises(ContractError, match="not exported by"):
+            open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend=engine)
+
+    def test_refuses_an_unknown_schema_with_what_to_do(self, tmp_path, engine):
+        plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
+        with pytest.raises(ContractError, match=r"m\.onnx: .*schema 99.*Install"):
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain), backend=engine)
+
+    def test_refuses_broken_metadata(self, tmp_path, engine):
+        with pytest.raises(ContractError, match=r"m\.onnx: .*not JSON"):
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"), backend=engine)
+
+    def test_refuses_a_fixed_batch_axis(self, tmp_path, engine):
+        with pytest.raises(ContractError, match="no free batch axis"):
+            open_session(tiny_model(tmp_path / "m.onnx", batch="2"), backend=engine)
+
+    def test_refuses_a_graph_that_does_not_fit_its_metadata(self, tmp_path, engine):
+        with pytest.raises(ContractError, match="does not fit its own metadata"):
+            open_session(tiny_model(tmp_path / "m.onnx", spatial=7), backend=engine)
+
+    def test_reports_a_failure_with_device_and_batch(self, tmp_path, engine):
+        executor = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine)._executor
+        with pytest.raises(ModelError, match="failed on cpu at batch 1"):
+            executor.run({"frame1": np.zeros((1, 47, 480, 3), np.uint8)})
+
+    def test_uses_the_threads_asked_for(self, tmp_path, engine):
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu", threads=1)
+        assert session.describe()["threads"] == 1
+
+    def test_answers_every_batch_size_as_the_same_pairs_alone(self, engine):
+        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        inputs = load_golden_samples(golden_path(default_model_path())).sample(17).inputs
+        together = session.run(inputs)
+        for size in (1, 2, 3, 16):
+            parts = [
+                session.run({name: array[at : at + size] for name, array in inputs.items()})
+                for at in range(0, 17, size)
+            ]
+            np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-3)
+
+    def test_keeps_an_answer_as_it_was_when_it_gives_the_next(self, engine):
+        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        golden = load_golden_samples(golden_path(default_model_path()))
+        one, other = golden.inputs["frame1"][:4], golden.inputs["frame1"][4:8]
+        features = session.stages.encode("frame1", one)
+        kept = features.copy()
+        assert np.abs(session.stages.encode("frame1", other) - kept).max() > 0.1
+        np.testing.assert_array_equal(features, kept)
+
+    def test_answers_calls_that_overlap_each_with_its_own(self, tmp_path, engine):
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu")
+        levels = [20 + 2 * number for number in range(100)]
+        alone = [session.run(flat_pairs(level)) for level in levels]
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda level: session.run(flat_pairs(level)), levels))
+        np.testing.assert_array_equal(np.concatenate(together), np.concatenate(alone))
 
 
-def test_an_onnx_file_of_an_unknown_schema_is_refused_with_what_to_do(tmp_path):
-    plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
-    with pytest.raises(ContractError, match=r"m\.onnx: .*schema 99.*Install"):
-        open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain))
-
-
-def test_an_onnx_file_with_broken_metadata_is_refused(tmp_path):
-    with pytest.raises(ContractError, match=r"m\.onnx: .*not JSON"):
-        open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"))
-
-
-def test_a_fixed_batch_axis_is_refused(tmp_path):
-    with pytest.raises(ContractError, match="no free batch axis"):
-        open_session(tiny_model(tmp_path / "m.onnx", batch="2"))
-
-
-def test_a_graph_that_does_not_fit_its_metadata_is_refused(tmp_path):
-    with pytest.raises(ContractError, match="does not fit its own metadata"):
-        open_session(tiny_model(tmp_path / "m.onnx", spatial=7))
-
-
-def test_a_failing_engine_is_reported_with_device_and_batch(tmp_path):
-    session = open_session(tiny_model(tmp_path / "m.onnx"))
-    executor = session._executor
-    with pytest.raises(ModelError, match="failed on cpu at batch 1"):
-        executor.run({"frame1": np.zeros((1, 48, 480, 3), np.uint8)})
+def flat_pairs(level, count=3):
+    """Return inputs whose second frame has the brightness `level`."""
+    (one,), (other,) = strips_of([20]), strips_of([level])
+    return {
+        "ocr_viz": np.zeros((count, 48, 480, 3), np.uint8),
+        "frame1": np.repeat(one[None], count, axis=0),
+        "frame2": np.repeat(other[None], count, axis=0),
+        "spatial_features": np.zeros((count, 6), np.float32),
+        "font_embedding": np.zeros((count, 512), np.float32),
+    }
 
 
 def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
