@@ -12,6 +12,7 @@ import pytest
 from tiny_models import strips_of, tiny_model
 
 from cb_runtime import backends
+from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import (
     PLAIN,
     OpenOptions,
@@ -22,7 +23,7 @@ from cb_runtime.backends import (
     load_backend,
 )
 from cb_runtime.backends import onnxruntime as ort_backend
-from cb_runtime.contract import ModelMetadata
+from cb_runtime.contract import INPUT_NAMES, ModelMetadata
 from cb_runtime.errors import CbError, ContractError, MissingPackageError, ModelError, UsageError
 from cb_runtime.golden import golden_path, load_golden_samples
 from cb_runtime.models import default_model_path
@@ -195,6 +196,29 @@ def test_only_installed_distributions_count():
     assert not ort_backend._is_installed("a-package-nobody-has")
 
 
+class FakeBinding:
+    """What is bound to one call; memory of a GPU is main memory in truth."""
+
+    def __init__(self, real):
+        self.real, self.places, self.waited = real, {}, False
+        host, device, wait = real.bind_cpu_input, real.bind_input, real.synchronize_inputs
+
+        def bind_cpu_input(name, values):
+            self.places[name] = "host"
+            host(name, values)
+
+        def bind_input(name, kind, index, dtype, shape, address):
+            self.places[name] = f"{kind}:{index}"
+            device(name, "cpu", 0, dtype, shape, address)
+
+        def synchronize_inputs():
+            self.waited = set(self.places) == set(INPUT_NAMES)
+            wait()
+
+        real.bind_cpu_input, real.bind_input = bind_cpu_input, bind_input
+        real.synchronize_inputs = synchronize_inputs
+
+
 class FakeRuntime(types.SimpleNamespace):
     """ONNX Runtime as a GPU machine has it; `opens_with` is the provider that a CUDA session ends up on."""
 
@@ -213,7 +237,11 @@ class FakeRuntime(types.SimpleNamespace):
                 raise RuntimeError("CUDA failure 35: driver is too old\nmore lines")
             session = onnxruntime.InferenceSession(path, providers=[ort_backend.CPU])
             session.get_providers = lambda: [opens_with]
+            bindings = session.io_binding
+            session.io_binding = lambda: self.bound.append(FakeBinding(bindings())) or self.bound[-1].real
             return session
+
+        self.bound = []
 
         super().__init__(
             __version__="9.9",
@@ -243,6 +271,56 @@ def test_cuda_runs_on_the_gpu_asked_for_in_the_precision_of_the_model(tmp_path, 
     assert session.device == "cuda:2"
     assert runtime.cuda_options == {"device_id": "2", "use_tf32": tf32}
     assert capsys.readouterr().out == "", "stdout belongs to the command's JSON document"
+
+
+def on_gpu(values, index=2):
+    """Return an array as the memory of a GPU would hold it."""
+    return DeviceArray(values, values.ctypes.data, values.dtype, values.shape, index)
+
+
+def test_cuda_takes_inputs_where_they_lie_and_waits_for_what_fills_them(tmp_path, monkeypatch):
+    runtime = FakeRuntime()
+    path = tiny_model(tmp_path / "m.onnx")
+    wanted = open_session(path, backend="onnxruntime", device="cpu").run(flat_pairs(200))
+    use_runtime(monkeypatch, runtime)
+    session = open_session(path, backend="onnxruntime", device="cuda:2")
+    feeds = flat_pairs(200)
+    mixed = {**feeds, "frame1": on_gpu(feeds["frame1"]), "spatial_features": on_gpu(feeds["spatial_features"])}
+    for given in (feeds, mixed):
+        np.testing.assert_array_equal(session.run(given), wanted)
+        assert runtime.bound[-1].waited
+    assert {name for name, place in runtime.bound[-1].places.items() if place == "cuda:2"} == {
+        "frame1",
+        "spatial_features",
+    }
+    assert set(runtime.bound[-2].places.values()) == {"host"}
+    assert runtime.bound[-1] is not runtime.bound[-2], "calls may overlap"
+
+
+def test_an_array_on_another_gpu_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    use_runtime(monkeypatch, FakeRuntime())
+    session = open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cuda:2")
+    feeds = flat_pairs(200)
+    with pytest.raises(ContractError, match=r"'frame1' lies on cuda:1, and the model runs on cuda:2.*device='cuda:1'"):
+        session.run({**feeds, "frame1": on_gpu(feeds["frame1"], 1)})
+
+
+def test_the_cpu_takes_no_arrays_of_a_gpu(tmp_path):
+    session = open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cpu")
+    feeds = flat_pairs(200)
+    with pytest.raises(ContractError, match="takes arrays from main memory only"):
+        session.run({**feeds, "frame1": on_gpu(feeds["frame1"], 0)})
+
+
+@pytest.mark.parametrize(("reuse", "spins"), [(True, "0"), (False, "1")])
+def test_threads_spin_only_where_a_model_has_one_graph(reuse, spins):
+    session = open_session(default_model_path(), backend="onnxruntime", device="cpu", reuse=reuse)
+    opened = [session._executor.session]
+    if reuse:
+        opened += [part.session for part in (*session.stages._encoders.values(), session.stages._classifier)]
+        assert len(opened) == 4
+    settings = [one.get_session_options() for one in opened]
+    assert {one.get_session_config_entry("session.intra_op.allow_spinning") for one in settings} == {spins}
 
 
 def test_cuda_that_ends_up_on_the_cpu_is_an_error(tmp_path, monkeypatch):
