@@ -64,6 +64,17 @@ def available() -> Availability:
     return Availability(True, f"onnxruntime {ort.__version__}, providers: {', '.join(ort.get_available_providers())}")
 
 
+def ways(own: str, options: OpenOptions) -> tuple[OpenOptions, ...]:
+    """Return the ways in which ONNX Runtime can run an artifact as asked: the artifact's own precision, no streams.
+
+    Args:
+        own: The artifact's own precision.
+        options: What was asked for.
+    """
+    fits = options.streams is None and options.precision in ("auto", own)
+    return (replace(options, precision=own),) if fits else ()
+
+
 def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
     """Open an ONNX file on a device.
 
