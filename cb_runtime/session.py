@@ -50,7 +50,7 @@ class Session:
         `features_reused` says whether a video's frames are encoded once each, by the staged graph; `engine_choice` what
         was measured of this and other engines, None where nothing was to choose.
         """
-        engine = self._executor.describe()
+        engine = {**self._executor.describe()}
         chosen = {"engine_choice": None if self._choice is None else self._choice.to_dict()}
         if self._choice is not None:
             engine["reason"] = f"{self._choice}; {engine['reason']}"

@@ -98,9 +98,9 @@ class _Race:
         """Return what is taken."""
         taken = self.best or self.opened
         assert taken is not None
-        trials = self.trials if self.base is None else [Trial(str(self.base.way), 1.0), *self.trials]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return taken.executor, Choice(taken.way, self._why(taken), tuple(trials), now)
+        base = self.base or taken
+        return taken.executor, Choice(taken.way, self._why(taken), str(base.way), tuple(self.trials), now)
 
     def _why(self, taken: _Runner) -> str:
         if self.base is None:

@@ -35,7 +35,7 @@ class Trial:
 
     way: str
     ratio: float | None
-    """How many times as fast as the first way; None where it was not timed."""
+    """How many times as fast as the plain way; None where it was not timed."""
     refused: str | None = None
     """Why it was not timed."""
 
@@ -50,8 +50,10 @@ class Choice:
     way: Way
     why: str
     """Why this one, as a phrase."""
+    base: str
+    """The plain way, with which the others were compared."""
     trials: tuple[Trial, ...]
-    """All ways that were tried, the plain one first."""
+    """What the others reached, and those that were left out."""
     measured_at: str
     """UTC, ISO 8601."""
     from_cache: bool = False
@@ -60,7 +62,7 @@ class Choice:
     """Why the next session will measure again."""
 
     def __str__(self) -> str:
-        others = "; ".join(str(trial) for trial in self.trials if trial.way != str(self.way))
+        others = "; ".join(str(trial) for trial in self.trials if trial.way != str(self.way) or trial.refused)
         told = f"{self.why}{f' ({others})' if others else ''}, measured {self.measured_at[:10]}"
         return told if self.not_kept is None else f"{told}, could not be kept: {self.not_kept}"
 
@@ -74,6 +76,7 @@ def choice_from_dict(values: Mapping[str, Any]) -> Choice:
     return Choice(
         Way(**values["way"]),
         str(values["why"]),
+        str(values["base"]),
         tuple(Trial(**trial) for trial in values["trials"]),
         str(values["measured_at"]),
     )
