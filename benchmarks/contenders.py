@@ -49,7 +49,7 @@ def pytorch_loop(architecture: torch.nn.Module, inputs: VideoInputs, preprocessi
 
 def runtime_on(artifact: Path, inputs: VideoInputs, batch_size: int) -> Contender:
     """Return our runtime on an exported artifact."""
-    session = open_session(artifact, device="cpu")
+    session = open_session(artifact, device="cpu", measure=False)
 
     def run(strips: Strips) -> NDArray[np.float32]:
         scores = score_strips(session, iter(strips), inputs, distances=(1,), batch_size=batch_size)

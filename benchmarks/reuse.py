@@ -73,7 +73,7 @@ def measure(artifact: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Score the same strips in both ways, in turn; return rates, their ratio and how far the answers are apart."""
     strips, inputs, distances = moving_strips(arguments.frames), centred_layout_inputs(), tuple(arguments.distances)
     sessions = {
-        name: open_session(artifact, device="cpu", threads=arguments.threads, reuse=reuse)
+        name: open_session(artifact, device="cpu", threads=arguments.threads, reuse=reuse, measure=False)
         for name, reuse in WAYS.items()
     }
     rates: dict[str, list[float]] = {name: [] for name in WAYS}

@@ -8,12 +8,21 @@ from pathlib import Path
 from cb_runtime.backends import METADATA_KEY
 from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import ContractError
+from cb_runtime.onnx_layers import properties_of_onnx
 from cb_runtime.stages import CLASSIFIER, Part, Stages, encoder_file, read_manifest, stages_path
 
 SUFFIX = ".onnx"
 
 EXPORT_AGAIN = "Export it with: cb export --checkpoint best.pt --format onnx"
 DAMAGED = f"It may be cut short, damaged, or no ONNX file. {EXPORT_AGAIN}"
+
+
+def metadata_of_file(path: Path) -> ModelMetadata:
+    """Return the contract of an artifact, read without an engine: its graph is not compared with it.
+
+    Raises ModelError for a file that is no ONNX, and ContractError for one that cb did not export.
+    """
+    return _metadata(properties_of_onnx(path).get(METADATA_KEY), path)
 
 
 def artifact_metadata(
@@ -30,17 +39,21 @@ def artifact_metadata(
     Raises:
         ContractError: It was not exported by cb, is of an unknown schema, or its graph does not fit its metadata.
     """
+    metadata = _metadata(text, path)
+    _check_graph(inputs, outputs, metadata, path)
+    return metadata
+
+
+def _metadata(text: str | None, path: Path) -> ModelMetadata:
     if text is None:
         raise ContractError(
             f"{path} has no '{METADATA_KEY}' in its metadata, so its preprocessing is unknown: it was not exported by "
             f"cb. {EXPORT_AGAIN}"
         )
     try:
-        metadata = metadata_from_json(text)
+        return metadata_from_json(text)
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
-    _check_graph(inputs, outputs, metadata, path)
-    return metadata
 
 
 def _check_graph(

@@ -80,10 +80,11 @@ class BoundaryPredictor:
         path: An artifact (`.onnx`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is
             installed; None: the model in the box.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
-        backend: `auto`, `onnxruntime` or `openvino`; this and the next three as `open_session` takes them.
+        backend: `auto`, `onnxruntime` or `openvino`; this and the next four as `open_session` takes them.
         precision: `auto`, or the arithmetic.
         threads: CPU threads for arithmetic; None lets the engine choose.
         streams: How many batches, or pieces of one, OpenVINO computes at once.
+        measure: Take the fastest of the ways that these leave open.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
@@ -102,6 +103,7 @@ class BoundaryPredictor:
         precision: str = "auto",
         threads: int | None = None,
         streams: int | None = None,
+        measure: bool = True,
         batch_size: int | None = None,
         plugins: Sequence[str | Path] = (),
         font_encoder: FontEncoder | None = None,
@@ -118,6 +120,7 @@ class BoundaryPredictor:
             precision=precision,
             threads=threads,
             streams=streams,
+            measure=measure,
             plugins=plugins,
             reuse=reuse,
             public_key=public_key,

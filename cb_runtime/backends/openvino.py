@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenOptions, device_from_text
 from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.cores import available_cores
 from cb_runtime.errors import ModelError, UsageError, require
 from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
 from cb_runtime.stages import Stages
 
 SUFFIXES = (SUFFIX,)
 """File name endings this backend opens."""
+
+DISTRIBUTIONS = ("openvino",)
+"""Packages that bring the module `openvino`."""
 
 _CPU = "CPU"
 _METADATA = ["framework", METADATA_KEY]
@@ -53,6 +57,22 @@ def available() -> Availability:
 def capabilities(core: Any) -> tuple[str, ...]:  # noqa: ANN401  (see `_model`)
     """Return the arithmetic that this CPU computes natively, e.g. `FP32`, `BF16`, `INT8`."""
     return tuple(name for name in core.get_property(_CPU, "OPTIMIZATION_CAPABILITIES") if name != "EXPORT_IMPORT")
+
+
+def ways(own: str, options: OpenOptions) -> tuple[OpenOptions, ...]:
+    """Return the ways in which OpenVINO can run an artifact as asked, the plainest first.
+
+    Args:
+        own: The artifact's own precision.
+        options: What was asked for.
+    """
+    if device_from_text(options.device).kind == "cuda":
+        return ()
+    arithmetic = [name for name in precisions(own) if options.precision in ("auto", name)]
+    cores = options.threads or available_cores()
+    counts = [count for count in sorted({1, 2, cores // 2}) if 1 <= count <= cores]
+    streams = counts if options.streams is None else [options.streams]
+    return tuple(replace(options, precision=name, streams=count) for name in arithmetic for count in streams)
 
 
 def precisions(own: str) -> tuple[str, ...]:

@@ -110,7 +110,9 @@ def _opened(
     graphs: dict[str, Runs] = {attempt.artifact.file: executor}
     if executor.stages is not None:
         graphs[attempt.artifact.stages] = executor.stages
-    return replace(executor, checked=check_answers(str(package.path), graphs, package.golden()))
+    return replace(
+        executor, checked=check_answers(str(package.path), graphs, package.golden(), inner.describe()["precision"])
+    )
 
 
 def _unpacked(package: Package, attempt: Attempt) -> TemporaryDirectory[str]:

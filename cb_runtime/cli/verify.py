@@ -100,7 +100,9 @@ def _judge(
 
     def judge(title: str, graph: Runs) -> ParityReport:
         runs: list[ParityRun] = []
-        outcome = verify_session(graph, golden, sizes, progress=progress, on_run=runs.append)
+        outcome = verify_session(
+            graph, golden, sizes, precision=engine["precision"], progress=progress, on_run=runs.append
+        )
         files.add(JudgedGraph(title, outcome, golden, runs, graph.metadata, engine))
         return outcome
 
