@@ -52,23 +52,37 @@ def raw_openvino(artifact: Path, strips: Strips, batch: int, how: Mapping[str, A
 
 def _pass(artifact: Path, strips: Strips, batch: int, opened: Callable[[Path], Run]) -> Pass:
     manifest = read_manifest(artifact)
-    if manifest is None:
-        raise SystemExit(f"{artifact} has no staged graph.")
+    if manifest is None:  # nothing can be reused: the ceiling is the graph itself
+        return _whole_pass(opened(artifact), _random_feeds(artifact, batch), batch)
     folder, roles = stages_path(artifact), manifest.roles
     encode = opened(folder / encoder_file(roles["frame1"]))
     classify = opened(folder / CLASSIFIER)
-    pictures, pairs = {PICTURES: np.ascontiguousarray(strips[:batch])}, _classifier_feeds(folder, batch)
+    pictures, pairs = {PICTURES: np.ascontiguousarray(strips[:batch])}, _random_feeds(folder / CLASSIFIER, batch)
     encoders = len({roles["frame1"], roles["frame2"]})
 
     def run(scored: Strips) -> None:
-        encode(pictures, encoders * -(-len(scored) // batch))
-        classify(pairs, -(-2 * (len(scored) - 1) // batch))
+        encode(pictures, encoders * _runs(len(scored), batch))
+        classify(pairs, _runs(2 * (len(scored) - 1), batch))
 
     return run
 
 
-def _classifier_feeds(folder: Path, batch: int) -> Feeds:
-    session = onnxruntime_session(folder / CLASSIFIER, 1)
+def _whole_pass(whole: Run, feeds: Feeds, batch: int) -> Pass:
+    def run(scored: Strips) -> None:
+        whole(feeds, _runs(2 * (len(scored) - 1), batch))
+
+    return run
+
+
+def _runs(rows: int, batch: int) -> int:
+    return -(-rows // batch)
+
+
+def _random_feeds(graph: Path, batch: int) -> Feeds:
     rng = np.random.default_rng(0)
-    shapes = {one.name: (batch, *one.shape[1:]) for one in session.get_inputs()}
-    return {name: rng.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+    feeds: Feeds = {}
+    for one in onnxruntime_session(graph, 1).get_inputs():
+        shape = (batch, *one.shape[1:])
+        whole = one.type == "tensor(uint8)"
+        feeds[one.name] = rng.integers(0, 256, shape, np.uint8) if whole else rng.random(shape, np.float32)
+    return feeds

@@ -77,11 +77,11 @@ class Row:
     """Of a label's probability from the loop's."""
 
 
-def entries(material: Material, frames: int, batch: int, threads: int) -> list[Entry]:
+def entries(material: Material, frames: int, batch: int, threads: int, compiled: bool) -> list[Entry]:
     """Return all contenders on one architecture, the loop first."""
     model, inputs = material.model, material.inputs
     found = [Entry(LOOP, PEER, "PyTorch", "fp32", pytorch_loop(model, inputs))]
-    for how in ("eager", "compiled", *(["bf16"] if native_bf16() else [])):
+    for how in ("eager", *(["compiled", *(["bf16"] if native_bf16() else [])] if compiled else [])):
         precision = "bf16" if how == "bf16" else "fp32"
         run = pytorch_batched(model, inputs, batch, how)
         found.append(Entry(f"PyTorch {how}, batches of {batch}", PEER, "PyTorch", precision, run))
@@ -120,7 +120,7 @@ def _ours(artifact: Path, inputs: VideoInputs, batch: int, options: dict[str, An
 
 def measure(material: Material, arguments: argparse.Namespace) -> list[Row]:
     """Run all contenders by turns; return a row for each."""
-    contenders = entries(material, arguments.frames, arguments.batch, arguments.threads)
+    contenders = entries(material, arguments.frames, arguments.batch, arguments.threads, arguments.compiled)
     strips = material.strips(arguments.frames)
     answers = [one.run(strips) for one in contenders]
     seconds = interleaved_seconds([partial(one.run, strips) for one in contenders], arguments.rounds, warm_up=1)
@@ -177,11 +177,12 @@ def _cells(row: Row) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), help="late fusions")
+    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), help="registered names")
     parser.add_argument("--frames", type=int, default=32, help="strips that are scored")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--batch", type=int, default=16, help="pairs, and frames, per run")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads of every engine")
+    parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave out torch.compile")
     parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
     parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
