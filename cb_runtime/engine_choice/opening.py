@@ -14,7 +14,7 @@ from cb_runtime.engine_choice.choosing import Measures, choose
 from cb_runtime.engine_choice.identity import identity_of
 from cb_runtime.engine_choice.judging import Judge
 from cb_runtime.engine_choice.ways import Choice, Way
-from cb_runtime.engine_choice.workload import Workload, speed_ratio
+from cb_runtime.engine_choice.workload import Part, seconds_per_batch, speed_ratio, workload
 from cb_runtime.errors import MissingPackageError, ModelError
 from cb_runtime.golden import GoldenSamples, golden_path, load_golden_samples
 from cb_runtime.onnx_artifact import metadata_of_file
@@ -86,14 +86,14 @@ def _measures(path: Path, options: OpenOptions) -> Measures:
     metadata: ModelMetadata = metadata_of_file(path)
     judge = Judge(_golden(path), metadata)
 
-    def workload(executor: Executor) -> Workload:
-        return Workload(executor, judge.inputs)
+    def parts(executor: Executor) -> tuple[Part, ...]:
+        return workload(executor, judge.inputs)
 
     return Measures(
         open=lambda way: _open(path, way, options),
         problem=judge.problem,
-        seconds=lambda executor: workload(executor).seconds(),
-        ratio=lambda base, other: speed_ratio(workload(base), workload(other)),
+        seconds=lambda executor: seconds_per_batch(parts(executor)),
+        ratio=lambda base, other: speed_ratio(parts(base), parts(other)),
     )
 
 

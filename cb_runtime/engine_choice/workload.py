@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,34 +19,36 @@ CPU_BATCH, GPU_BATCH = 16, 128
 
 BUDGET_SECONDS = 1.0
 """About how long two ways are timed against each other, within the limits of `ROUNDS`."""
-ROUNDS = (3, 9)
+ROUNDS = (5, 15)
 """Least and most rounds that count."""
 _LONG_SECONDS = 0.3
 
+Clock = Callable[[list[Callable[[], object]], int, int], NDArray[np.float64]]
+"""Runs, rounds and warm-up to seconds `(runs, rounds)`."""
 
-class Workload:
-    """A batch of a video's frames: encoded and all their pairs classified in stages, else a batch of pairs.
+
+@dataclass(frozen=True)
+class Part:
+    """A call of the model, and how often a video needs it."""
+
+    run: Callable[[], object]
+    calls_per_frame: float
+
+
+def workload(executor: Executor, inputs: Feeds) -> tuple[Part, ...]:
+    """Return what one frame costs: encoding it and classifying its pairs in stages, else one pair of the whole graph.
 
     Args:
         executor: What is timed.
         inputs: The five inputs of any number of pairs, in graph form.
     """
-
-    def __init__(self, executor: Executor, inputs: Feeds) -> None:
-        self.batch = CPU_BATCH if executor.describe()["device"] == "cpu" else GPU_BATCH
-        rows = np.resize(np.arange(len(inputs["frame1"])), self.batch)
-        feeds = {name: np.ascontiguousarray(inputs[name][rows]) for name in INPUT_NAMES}
-        stages = stages_of(executor)
-        self._run = partial(executor.run, feeds) if stages is None else _in_stages(stages, feeds)
-
-    def __call__(self) -> None:
-        """Do the work once."""
-        self._run()
-
-    def seconds(self) -> float:
-        """Return how long the fastest of a few runs takes; of the first one alone where that takes long."""
-        first = float(interleaved_seconds([self], 1, warm_up=0).min())
-        return first if first > _LONG_SECONDS else float(interleaved_seconds([self], 3).min())
+    batch = CPU_BATCH if executor.describe()["device"] == "cpu" else GPU_BATCH
+    rows = np.resize(np.arange(len(inputs["frame1"])), batch)
+    feeds = {name: np.ascontiguousarray(inputs[name][rows]) for name in INPUT_NAMES}
+    stages = stages_of(executor)
+    if stages is None:
+        return (Part(partial(executor.run, feeds), 1 / batch),)
+    return tuple(_in_stages(stages, feeds, batch))
 
 
 def stages_of(executor: Executor) -> Stages | None:
@@ -54,25 +57,34 @@ def stages_of(executor: Executor) -> Stages | None:
     return stages
 
 
-def _in_stages(stages: Stages, feeds: Feeds) -> Any:  # noqa: ANN401  (a function)
+def _in_stages(stages: Stages, feeds: Feeds, batch: int) -> Iterator[Part]:
+    for role in {stages.roles[role]: role for role in ("frame2", "frame1")}.values():
+        yield Part(partial(stages.encode, role, feeds[role]), 1 / batch)
     features = {f"{role}_{FEATURES}": stages.encode(role, feeds[role]) for role in IMAGE_INPUTS}
     pairs = features | {name: feeds[name] for name in INPUT_NAMES if name not in IMAGE_INPUTS}
-    roles = [role for role in ("frame1", "frame2") if role == "frame1" or stages.roles[role] != stages.roles["frame1"]]
-    both_ways = 2 * len(stages.metadata.decoding.distances)
-
-    def run() -> None:
-        for role in roles:
-            stages.encode(role, feeds[role])
-        for _ in range(both_ways):
-            stages.classify(pairs)
-
-    return run
+    both_directions = 2 * len(stages.metadata.decoding.distances)
+    yield Part(partial(stages.classify, pairs), both_directions / batch)
 
 
-def speed_ratio(base: Workload, other: Workload) -> float:
+def seconds_per_batch(parts: tuple[Part, ...], clock: Clock = interleaved_seconds) -> float:
+    """Return what `CPU_BATCH` frames take at least: of a few runs, or of the first alone where that takes long."""
+    first = _per_frame(parts, clock([part.run for part in parts], 1, 0)).min() * CPU_BATCH
+    if first > _LONG_SECONDS:
+        return float(first)
+    return float(_per_frame(parts, clock([part.run for part in parts], 3, 0)).min() * CPU_BATCH)
+
+
+def speed_ratio(base: tuple[Part, ...], other: tuple[Part, ...], clock: Clock = interleaved_seconds) -> float:
     """Return how many times as fast `other` is, of two that run by turns: the median over rounds."""
-    first = interleaved_seconds([base, other], 1)
+    runs = [part.run for part in (*base, *other)]
+    seconds = clock(runs, 1, 1)
     least, most = ROUNDS
-    rounds = min(most, max(least, int(BUDGET_SECONDS / first.sum())))
-    seconds: NDArray[np.float64] = np.hstack([first, interleaved_seconds([base, other], rounds - 1, warm_up=0)])
-    return median_ratio(seconds[1] / other.batch, seconds[0] / base.batch)
+    rounds = min(most, max(least, int(BUDGET_SECONDS / seconds.sum())))
+    seconds = np.hstack([seconds, clock(runs, rounds - 1, 0)])
+    return median_ratio(_per_frame(other, seconds[len(base) :]), _per_frame(base, seconds[: len(base)]))
+
+
+def _per_frame(parts: tuple[Part, ...], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return seconds per frame `(rounds,)` from seconds per call `(parts, rounds)`."""
+    result: NDArray[np.float64] = np.array([part.calls_per_frame for part in parts]) @ seconds
+    return result
