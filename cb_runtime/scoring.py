@@ -21,6 +21,7 @@ from cb_runtime.backends import Logits
 from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
 from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.features import VideoInputs
+from cb_runtime.pipeline import Pipeline, counted
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
 from cb_runtime.stages import Stages
@@ -81,6 +82,7 @@ def score_strips(
     batch_size: int = 16,
     total: int | None = None,
     progress: Progress = no_progress,
+    pipeline: Pipeline | None = None,
 ) -> PairScores:
     """Score every pair of strips at some distances in both directions.
 
@@ -92,6 +94,7 @@ def score_strips(
         batch_size: Pairs per run of the model, each direction counted. The answer does not depend on it.
         total: Number of strips, for progress only; None when unknown.
         progress: Told the number of strips scored.
+        pipeline: Where encoding may run ahead of classifying; whoever gives it ends it. None: they take turns.
 
     Returns:
         Probabilities of n - d pairs for n strips at distance d; none for fewer than two strips.
@@ -105,17 +108,21 @@ def score_strips(
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
     if not distances_fit(distances):
         raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
+    pipeline = pipeline or Pipeline(overlapped=False)
     if session.stages is None:
         run, pairs = _run_on(session, inputs, batch_size), _pairs(_kept(strips, distances), distances)
     else:
         run = _classify_on(session.stages, inputs, batch_size)
-        pairs = _pairs(_encoded(session.stages, strips, batch_size), distances)
+        encoded = pipeline.ahead(_encoded(session.stages, strips, batch_size), "encode", depth=1, count=_frames_in)
+        pairs = _pairs((frame for batch in encoded for frame in zip(*batch, strict=True)), distances)
     answers: list[Probabilities] = []
     frames = 0
-    for places, first, second in _batches(pairs, batch_size):
-        answers.append(_probabilities(run(first, second), places))
-        frames = places[-1][1] + 1
-        progress("Scoring", frames, total)
+    with pipeline.working("classify" if session.stages else "model", unit="pairs"):
+        for places, first, second in _batches(pairs, batch_size):
+            answers.append(_probabilities(run(first, second), places))
+            counted(len(places))
+            frames = places[-1][1] + 1
+            progress("Scoring", frames, total)
     return _by_distance(_joined(answers), frames, distances)
 
 
@@ -164,12 +171,16 @@ def _kept(strips: Iterable[Image], distances: tuple[int, ...]) -> Iterator[_Fram
         yield kept, kept
 
 
-def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[_Frame]:
-    """Give each frame's features, as `frame1` and as `frame2`: every strip passes each encoder of frames once."""
+def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[tuple[_Array, _Array]]:
+    """Give features of batches of frames, as `frame1` and as `frame2`: every strip passes each encoder once."""
     same = stages.roles["frame1"] == stages.roles["frame2"]
     for pictures in _stacked(strips, batch_size):
         first = stages.encode("frame1", pictures)
-        yield from zip(first, first if same else stages.encode("frame2", pictures), strict=True)
+        yield first, first if same else stages.encode("frame2", pictures)
+
+
+def _frames_in(encoded: tuple[_Array, _Array]) -> int:
+    return len(encoded[0])
 
 
 def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Session:
         """The model in two steps, for scoring videos; None when it has none or was opened without."""
         stages: Stages | None = getattr(self._executor, "stages", None)
         return stages
+
+    def over(self, change: Callable[[Executor], Executor]) -> Session:
+        """Return a session that runs what `change` makes of this one's executor."""
+        return Session(change(self._executor))
 
     def describe(self) -> dict[str, Any]:
         """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types.

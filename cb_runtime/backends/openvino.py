@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenOptions, device_from_text
 from cb_runtime.contract import ModelMetadata, TensorSpec
-from cb_runtime.cores import available_cores
+from cb_runtime.cores import usable_cores
 from cb_runtime.errors import ModelError, UsageError, require
 from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
 from cb_runtime.stages import Stages
@@ -69,7 +69,7 @@ def ways(own: str, options: OpenOptions) -> tuple[OpenOptions, ...]:
     if device_from_text(options.device).kind == "cuda":
         return ()
     arithmetic = [name for name in precisions(own) if options.precision in ("auto", name)]
-    cores = options.threads or available_cores()
+    cores = options.threads or usable_cores()
     counts = [count for count in sorted({1, 2, cores // 2}) if 1 <= count <= cores]
     streams = counts if options.streams is None else [options.streams]
     return tuple(replace(options, precision=name, streams=count) for name in arithmetic for count in streams)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cb_runtime.backends import OpenOptions
-from cb_runtime.cores import available_cores
+from cb_runtime.cores import usable_cores
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import golden_path
 from cb_runtime.gpus import list_gpus
@@ -49,7 +49,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": model,
         "cpu_features": features,
-        "cores": available_cores(),
+        "cores": usable_cores(),
         "gpus": [str(gpu) for gpu in list_gpus()],
     }
 

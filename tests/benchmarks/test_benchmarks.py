@@ -15,6 +15,20 @@ def run(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_the_overlap_benchmark_compares_all_ways_and_their_answers_are_equal(tmp_path):
+    output = tmp_path / "overlap.json"
+    options = ["--seconds", 1, "--size", 192, 108, "--rounds", 2, "--cores", 1, "--distances", "1", "1,2"]
+    done = run("overlap.py", *options, "--output", output)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text())["rows"]
+    assert [(row["cores"], row["distances"], row["frames"]) for row in rows] == [(1, [1], 25), (1, [1, 2], 25)]
+    for row in rows:
+        assert row["answers_equal"]
+        assert len(row["frames_per_second"]) == len(row["cpu_ms_per_frame"]) == 4
+        assert all(rate["median"] > 0 for rate in row["frames_per_second"].values())
+        assert set(row["busy"]) == {"decode", "strips", "encode", "classify"}
+
+
 def test_the_layout_benchmark_measures_every_video_it_is_given(tmp_path):
     pytest.importorskip("rapidocr")
     from cb_core.synth.collection import render_videos
