@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,21 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def missing_variants(
+    rows: Sequence[Row], architectures: Sequence[str], variants: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return which rows are still to be made: architecture to variants, without architectures that are complete."""
+    there = {(row.architecture, row.variant) for row in rows}
+    missing = {name: [one for one in variants if (name, one) not in there] for name in architectures}
+    return {name: left for name, left in missing.items() if left}
+
+
+def progress(done: int, total: int, seconds: float) -> str:
+    """Return how far a run is and how long the rest takes, if it goes on as it went so far."""
+    left = timedelta(seconds=round(seconds / done * (total - done)))
+    return f"{done} of {total}, {left} left"
+
+
 def main() -> None:
     """Parse arguments, export what is missing, write both files after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,18 +256,19 @@ def main() -> None:
     given = {name: Path(file) for name, _, file in (text.partition("=") for text in arguments.checkpoint)}
     now = conditions()
     rows = rows_so_far(arguments.output, now)
-    for architecture in arguments.architectures:
-        there = {row.variant for row in rows if row.architecture == architecture}
-        missing = [variant for variant in arguments.variants if variant not in there]
-        if not missing:
-            continue
+    missing = missing_variants(rows, arguments.architectures, arguments.variants)
+    total, done, started = sum(map(len, missing.values())), 0, time.monotonic()
+    for architecture, variants in missing.items():
         with tempfile.TemporaryDirectory() as folder:
             subject = subject_of(architecture, given, Path(folder))
-            for variant in missing:
+            for variant in variants:
                 place = Path(folder) / variant.replace(" ", "-")
                 rows.append(export_row(architecture, variant, subject, place, arguments.timeout))
                 save(arguments.output, now, rows)
-                print(" | ".join(_cells(rows[-1])), flush=True)
+                done += 1
+                print(
+                    f"{progress(done, total, time.monotonic() - started)} | {' | '.join(_cells(rows[-1]))}", flush=True
+                )
 
 
 if __name__ == "__main__":
