@@ -29,6 +29,7 @@ from typing import Any
 from precision_models import Subject, subject_of
 
 from cb_core.registry import list_architectures
+from cb_runtime import parity
 from cb_runtime.files import atomic_path, sha256_of_file
 from cb_runtime.golden import golden_path
 from cb_runtime.inspection import layers_of
@@ -43,6 +44,7 @@ VARIANTS = {
 """What is exported of each architecture: name to format and precision."""
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt-rtx")
+BATCHES = ",".join(map(str, parity.BATCHES))
 KILLED = -9
 LONGEST_REASON = 300
 
@@ -80,12 +82,15 @@ class Row:
     """Tolerances of the gate that were broken."""
 
 
-def export_row(architecture: str, variant: str, subject: Subject, folder: Path, timeout: float) -> Row:
+def export_row(
+    architecture: str, variant: str, subject: Subject, folder: Path, timeout: float, batches: str = BATCHES
+) -> Row:
     """Export one variant of a checkpoint and return what came of it."""
     format_name, precision = VARIANTS[variant]
     artifact = folder / f"artifact{'.onnx' if format_name == 'onnx' else '.engine'}"
     command = [*EXPORT, "--checkpoint", str(subject.checkpoint), "--golden", str(subject.golden)]
     command += ["--format", format_name, "--output", str(artifact), "--allow-parity-failure", "--json"]
+    command += ["--batches", batches]
     # fp32 is the default, so that the table can be made where no other precision is offered.
     command += ["--precision", precision] if precision != "fp32" else []
     command += ["--no-staged"] if format_name == "onnx" else ["--flavor", "rtx", "--unverified"]
@@ -157,11 +162,12 @@ def judged(parity: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, st
     return "nothing", None, f"{parity['reason']}; ONNX: {parity['onnx']['reason']}"
 
 
-def conditions() -> dict[str, Any]:
+def conditions(batches: str = BATCHES) -> dict[str, Any]:
     """Return what rows of one file have in common."""
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
+        "batches": batches,
         "golden_sha256": sha256_of_file(golden_path(default_model_path())),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
@@ -252,9 +258,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="what to export")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds that one export may take")
+    parser.add_argument("--batches", default=BATCHES, help="batch sizes of the gate, e.g. 1,16; fewer take less time")
     arguments = parser.parse_args()
     given = {name: Path(file) for name, _, file in (text.partition("=") for text in arguments.checkpoint)}
-    now = conditions()
+    now = conditions(arguments.batches)
     rows = rows_so_far(arguments.output, now)
     missing = missing_variants(rows, arguments.architectures, arguments.variants)
     total, done, started = sum(map(len, missing.values())), 0, time.monotonic()
@@ -263,7 +270,7 @@ def main() -> None:
             subject = subject_of(architecture, given, Path(folder))
             for variant in variants:
                 place = Path(folder) / variant.replace(" ", "-")
-                rows.append(export_row(architecture, variant, subject, place, arguments.timeout))
+                rows.append(export_row(architecture, variant, subject, place, arguments.timeout, arguments.batches))
                 save(arguments.output, now, rows)
                 done += 1
                 print(
