@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -172,5 +173,7 @@ def backend_for(path: Path, name: str = "auto") -> tuple[str, Backend]:
     raise UsageError(f"--backend {name} does not open {path.suffix} files. Those that do: {others}.")
 
 
+@cache
 def _entries() -> dict[str, EntryPoint]:
+    # Once: looking through all that is installed takes longer than loading a small model.
     return {entry.name: entry for entry in entry_points(group=BACKENDS_GROUP)}
