@@ -71,7 +71,11 @@ class BoundaryPredictor:
         path: An artifact (`.onnx`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is
             installed; None: the model in the box.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
+        backend: `auto`, `onnxruntime` or `openvino`; this and the next four as `open_session` takes them.
+        precision: `auto`, or the arithmetic.
         threads: CPU threads for arithmetic; None lets the engine choose.
+        streams: How many batches, or pieces of one, OpenVINO computes at once.
+        measure: Take the fastest of the ways that these leave open.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
@@ -86,7 +90,11 @@ class BoundaryPredictor:
         path: str | Path | None = None,
         device: str = "auto",
         *,
+        backend: str = "auto",
+        precision: str = "auto",
         threads: int | None = None,
+        streams: int | None = None,
+        measure: bool = True,
         batch_size: int | None = None,
         plugins: Sequence[str | Path] = (),
         font_encoder: FontEncoder | None = None,
@@ -97,7 +105,16 @@ class BoundaryPredictor:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
         self.session = open_session(
-            self.path, device=device, threads=threads, plugins=plugins, reuse=reuse, public_key=public_key
+            self.path,
+            device=device,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            streams=streams,
+            measure=measure,
+            plugins=plugins,
+            reuse=reuse,
+            public_key=public_key,
         )
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--layout", type=click.Path(path_type=Path), help="JSON layout, or text boxes found elsewhere.")
 @click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@engine_options
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
@@ -105,7 +107,10 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
     predictor = BoundaryPredictor(
         options["checkpoint"],
         options["device"],
+        backend=options["backend"],
+        precision=options["precision"],
         threads=options["threads"],
+        streams=options["streams"],
         batch_size=options["batch"],
         plugins=options["plugins"],
         reuse=options["reuse"],
