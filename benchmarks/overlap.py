@@ -49,7 +49,9 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 
 def measure(video: Path, distances: tuple[int, ...], arguments: argparse.Namespace) -> dict[str, Any]:
     """Score one video by all contenders in turn, round after round."""
-    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu", backend=arguments.backend, measure=False)
+    predictor = BoundaryPredictor(
+        arguments.checkpoint, device="cpu", backend=arguments.backend, threads=usable_cores(), measure=False
+    )
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     cpu: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     answers: dict[str, ScoredVideo] = {}

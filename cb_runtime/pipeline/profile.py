@@ -1,5 +1,7 @@
 """What the stages of a run do with their time: busy, waiting for input, or waiting for a place for their output.
 
+A stage that waits for a core, because others have them all, counts as busy.
+
 Totals are exact. When which time was spent is kept in bins, `BINS` for the whole run however long it is: when a run
 outgrows them, two and two are joined, so that memory is bounded.
 """
