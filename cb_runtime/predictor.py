@@ -27,7 +27,15 @@ from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
-from cb_runtime.many_videos import VideoOptions, VideoResult, check_jobs, on_videos, result_of, told_apart
+from cb_runtime.many_videos import (
+    VideoOptions,
+    VideoProgress,
+    VideoResult,
+    check_jobs,
+    on_videos,
+    result_of,
+    told_apart,
+)
 from cb_runtime.models import default_model_path
 from cb_runtime.pipeline import Pipeline, Profile, counted, working
 from cb_runtime.pipeline.batcher import Batcher
@@ -229,7 +237,7 @@ class BoundaryPredictor:
         videos = [Path(path) for path in paths]
         items = list(zip(videos, told_apart(progress, videos), strict=True))
 
-        def work(predictor: BoundaryPredictor, item: tuple[Path, Progress]) -> VideoResult:
+        def work(predictor: BoundaryPredictor, item: tuple[Path, VideoProgress]) -> VideoResult:
             return result_of(predictor, item, options)
 
         return on_videos(self, work, items, jobs, options.get("profile"))
