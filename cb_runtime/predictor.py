@@ -28,6 +28,7 @@ from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.scoring import PairScores, no_scores, score_strips
 from cb_runtime.session import open_session
+from cb_runtime.skipping import Skipping
 from cb_runtime.video import open_source
 from cb_runtime.video.types import FrameSource, Image, VideoInfo
 
@@ -86,8 +87,11 @@ class BoundaryPredictor:
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
         reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
         public_key: PEM file of the ed25519 key that must have signed a package.
+        skip: Frames that share the work of a frame before: `none`; `equal`, where strips are equal to the bit, which
+            changes no result; or `noise`, where they differ by no more than noise.
+        coarse: First distance of a coarse-to-fine search, in frames: 2, 4, 8 or 16; 1 scores all pairs.
 
-    Raises what `open_session` raises, and UsageError for a batch size below 1.
+    Raises what `open_session` raises, and UsageError for a batch size below 1 or for `skip` and `coarse`.
     """
 
     def __init__(
@@ -101,7 +105,10 @@ class BoundaryPredictor:
         font_encoder: FontEncoder | None = None,
         reuse: bool = True,
         public_key: str | Path | None = None,
+        skip: str = Skipping.skip,
+        coarse: int = Skipping.coarse,
     ) -> None:
+        self.skipping = Skipping(skip, coarse)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
@@ -249,6 +256,7 @@ class BoundaryPredictor:
             inputs,
             distances=distances,
             batch_size=self.batch_size,
+            skipping=self.skipping,
             total=source.info.frame_count,
             progress=progress,
         )
@@ -277,10 +285,13 @@ class BoundaryPredictor:
         frames, scores = len(scored.pts), scored.scores
         return {
             "frames": frames,
+            "frames_encoded": scores.frames_encoded,
             "pairs": scores.count,
+            "pairs_scored": scores.pairs_scored,
             "distances": list(scores.distances),
             "contradictions": int(contradictions(scores).sum()),
             "batch_size": self.batch_size,
+            "skipping": self.skipping.to_dict(),
             "seconds": round(scored.seconds, 3),
             "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),
         }

@@ -3,8 +3,8 @@
 The video is read in windows. In each, frames k apart are compared in both directions, all at once so that batches are
 full. Where the model is sure both ways that they are `same` (or `empty_empty`) and no step between them is sudden, the
 stretch is *still*: what lies inside is not looked at. Every other stretch is halved, down to single steps. What the
-model sees at both ends says nothing of a caption that comes and goes in between; such a caption changes some block of
-the strip at once, by more than is usual in that block, and that makes a step *sudden*.
+model sees at both ends says nothing of a caption that comes and goes in between; such a caption changes blocks of
+the strip at once, by more than is usual there, and that makes a step *sudden*.
 
 A step that is in no still stretch is *open*. All pairs that span an open step are scored, at all distances, as they
 would be without the search: so around every boundary decoding sees the same evidence. A pair that spans no open step
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cb_runtime.contract import LABELS
@@ -27,11 +28,15 @@ from cb_runtime.skipping.likeness import KeptStrips, block_differences
 from cb_runtime.skipping.looked import Frame, Looked, Pair, PairModel, Place, Probabilities
 from cb_runtime.video.types import Image
 
-SURE = 0.9
+SURE = 0.8
 """Least probability, in each direction, of a stretch's label for the stretch to be still."""
 
-SUDDEN_FACTOR, SUDDEN_DIFFERENCE = 2.0, 6.0
-"""A step is sudden when a block differs by more than so many times its usual difference and so many grey levels."""
+SUDDEN_FACTOR, SUDDEN_DIFFERENCE, SUDDEN_BLOCKS = 2.0, 8.0, 8
+"""A step is sudden when so many blocks, which overlap, differ by more than so many times what is usual and so many grey
+levels: a letter that changes is seen by about ten."""
+
+USUAL_REACH = 8
+"""What is usual in a block is the median over so many steps before and after."""
 
 MOST_FRAMES = 512
 """Longest window, in frames: bounds the strips and features that are held."""
@@ -234,6 +239,9 @@ def sudden_steps(strips: Sequence[Image]) -> NDArray[np.bool_]:
     if len(strips) < 2:
         return np.zeros(0, bool)
     nothing = np.zeros_like(block_differences(strips[0], strips[0]))
-    steps = np.stack([nothing if one is other else block_differences(one, other) for one, other in pairwise(strips)])
-    sudden: NDArray[np.bool_] = (steps > SUDDEN_FACTOR * np.median(steps, axis=0) + SUDDEN_DIFFERENCE).any(axis=(1, 2))
-    return sudden
+    changes = [nothing if one is other else block_differences(one, other) for one, other in pairwise(strips)]
+    steps = np.stack(changes).reshape(len(changes), -1)
+    around = np.pad(steps, ((USUAL_REACH, USUAL_REACH), (0, 0)), mode="symmetric")
+    usual = np.median(sliding_window_view(around, 2 * USUAL_REACH + 1, axis=0), axis=-1)
+    blocks = np.count_nonzero(steps > SUDDEN_FACTOR * usual + SUDDEN_DIFFERENCE, axis=1)
+    return np.asarray(blocks >= SUDDEN_BLOCKS)
