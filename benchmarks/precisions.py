@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from typing import Any
 from precision_models import Subject, subject_of
 
 from cb_core.registry import list_architectures
+from cb_runtime import parity
 from cb_runtime.files import atomic_path, sha256_of_file
 from cb_runtime.golden import golden_path
 from cb_runtime.inspection import layers_of
@@ -42,6 +44,7 @@ VARIANTS = {
 """What is exported of each architecture: name to format and precision."""
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt-rtx")
+BATCHES = ",".join(map(str, parity.BATCHES))
 KILLED = -9
 LONGEST_REASON = 300
 
@@ -79,12 +82,15 @@ class Row:
     """Tolerances of the gate that were broken."""
 
 
-def export_row(architecture: str, variant: str, subject: Subject, folder: Path, timeout: float) -> Row:
+def export_row(
+    architecture: str, variant: str, subject: Subject, folder: Path, timeout: float, batches: str = BATCHES
+) -> Row:
     """Export one variant of a checkpoint and return what came of it."""
     format_name, precision = VARIANTS[variant]
     artifact = folder / f"artifact{'.onnx' if format_name == 'onnx' else '.engine'}"
     command = [*EXPORT, "--checkpoint", str(subject.checkpoint), "--golden", str(subject.golden)]
     command += ["--format", format_name, "--output", str(artifact), "--allow-parity-failure", "--json"]
+    command += ["--batches", batches]
     # fp32 is the default, so that the table can be made where no other precision is offered.
     command += ["--precision", precision] if precision != "fp32" else []
     command += ["--no-staged"] if format_name == "onnx" else ["--flavor", "rtx", "--unverified"]
@@ -156,11 +162,12 @@ def judged(parity: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None, st
     return "nothing", None, f"{parity['reason']}; ONNX: {parity['onnx']['reason']}"
 
 
-def conditions() -> dict[str, Any]:
+def conditions(batches: str = BATCHES) -> dict[str, Any]:
     """Return what rows of one file have in common."""
     return {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
+        "batches": batches,
         "golden_sha256": sha256_of_file(golden_path(default_model_path())),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
@@ -228,6 +235,21 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def missing_variants(
+    rows: Sequence[Row], architectures: Sequence[str], variants: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return which rows are still to be made: architecture to variants, without architectures that are complete."""
+    there = {(row.architecture, row.variant) for row in rows}
+    missing = {name: [one for one in variants if (name, one) not in there] for name in architectures}
+    return {name: left for name, left in missing.items() if left}
+
+
+def progress(done: int, total: int, seconds: float) -> str:
+    """Return how far a run is and how long the rest takes, if it goes on as it went so far."""
+    left = timedelta(seconds=round(seconds / done * (total - done)))
+    return f"{done} of {total}, {left} left"
+
+
 def main() -> None:
     """Parse arguments, export what is missing, write both files after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -236,22 +258,24 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="what to export")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds that one export may take")
+    parser.add_argument("--batches", default=BATCHES, help="batch sizes of the gate, e.g. 1,16; fewer take less time")
     arguments = parser.parse_args()
     given = {name: Path(file) for name, _, file in (text.partition("=") for text in arguments.checkpoint)}
-    now = conditions()
+    now = conditions(arguments.batches)
     rows = rows_so_far(arguments.output, now)
-    for architecture in arguments.architectures:
-        there = {row.variant for row in rows if row.architecture == architecture}
-        missing = [variant for variant in arguments.variants if variant not in there]
-        if not missing:
-            continue
+    missing = missing_variants(rows, arguments.architectures, arguments.variants)
+    total, done, started = sum(map(len, missing.values())), 0, time.monotonic()
+    for architecture, variants in missing.items():
         with tempfile.TemporaryDirectory() as folder:
             subject = subject_of(architecture, given, Path(folder))
-            for variant in missing:
+            for variant in variants:
                 place = Path(folder) / variant.replace(" ", "-")
-                rows.append(export_row(architecture, variant, subject, place, arguments.timeout))
+                rows.append(export_row(architecture, variant, subject, place, arguments.timeout, arguments.batches))
                 save(arguments.output, now, rows)
-                print(" | ".join(_cells(rows[-1])), flush=True)
+                done += 1
+                print(
+                    f"{progress(done, total, time.monotonic() - started)} | {' | '.join(_cells(rows[-1]))}", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from cb_export.gate import GateReport, run_gate
@@ -14,6 +15,18 @@ from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, open_session
 
 
+@dataclass(frozen=True)
+class Built:
+    """An artifact that was built and compared with PyTorch."""
+
+    path: Path
+    metadata: ModelMetadata
+    """As it stands in the artifact: without the outcome of the gate."""
+    report: GateReport
+    session: Session
+    """The session that the gate ran in."""
+
+
 def build_and_gate(
     merged: Merged,
     target: Target,
@@ -21,7 +34,7 @@ def build_and_gate(
     path: Path,
     progress: Progress = no_progress,
     graph: Graph | None = None,
-) -> tuple[ModelMetadata, GateReport, Session]:
+) -> Built:
     """Build an artifact at `path` and run the parity gate on it.
 
     Args:
@@ -32,13 +45,11 @@ def build_and_gate(
         progress: Told about both.
         graph: The traced model, where it is there already.
 
-    Returns:
-        The metadata the artifact holds, the gate's outcome, and the session it ran in.
-
     Raises what the target's `build` raises.
     """
     building = merged.target_options(options, progress)
     metadata = target.build(graph or merged.graph(options), merged.metadata(options), building, path)
-    session = open_session(path, device=target.GATE_DEVICE, reuse=False)
+    session = open_session(path, device=target.GATE_DEVICE, reuse=False, measure=False)
     batches = target.gate_batches(building, options.batches)
-    return metadata, run_gate(session, merged.reference, merged.judged(options.precision), batches, progress), session
+    report = run_gate(session, merged.reference, merged.judged(options.precision), batches, progress)
+    return Built(path, metadata, report, session)

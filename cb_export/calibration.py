@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cb_export.dataset_pairs import pairs_from_dataset, pictures_of_rows
 from cb_runtime.backends import Feeds
-from cb_runtime.contract import IMAGE_INPUTS, INPUT_NAMES, ModelMetadata
-from cb_runtime.errors import UsageError
+from cb_runtime.contract import INPUT_NAMES, ModelMetadata
 from cb_runtime.golden import GoldenSamples
 
 SAMPLES = 256
@@ -37,7 +36,7 @@ class Calibration:
         digest = hashlib.sha256()
         for name in INPUT_NAMES:
             digest.update(np.ascontiguousarray(self.inputs[name]).tobytes())
-        shared = len(_pictures_of_rows(self.inputs) & _pictures_of_rows(self.judged.inputs))
+        shared = len(set(pictures_of_rows(self.inputs)) & set(pictures_of_rows(self.judged.inputs)))
         return {
             "source": self.source,
             "samples": len(self.inputs[INPUT_NAMES[0]]),
@@ -45,12 +44,6 @@ class Calibration:
             "dataset_digest": self.dataset_digest,
             "overlaps_parity": shared > 0,
         }
-
-
-def _pictures_of_rows(inputs: Feeds) -> set[bytes]:
-    """Return a digest of the three pictures of each sample."""
-    pictures = [inputs[name] for name in IMAGE_INPUTS]
-    return {hashlib.sha256(b"".join(map(np.ndarray.tobytes, row))).digest() for row in zip(*pictures, strict=True)}
 
 
 def calibration_from_golden(golden: GoldenSamples) -> Calibration:
@@ -67,27 +60,7 @@ def calibration_from_dataset(database: str | Path, golden: GoldenSamples, metada
         golden: Golden samples of the model.
         metadata: Says how the model wants its inputs.
 
-    Raises:
-        InputError: No dataset, or one without training pairs, or without the font embeddings that the model takes.
-        UsageError: A dataset whose strips are made otherwise than the model's.
+    Raises what `pairs_from_dataset` raises.
     """
-    from cb_core.data.torch_dataset import PairDataset
-    from cb_core.training.golden import golden_indices
-
-    pairs = PairDataset(
-        database,
-        "train",
-        use_font_embedding=metadata.use_font_embedding,
-        ocr_viz_variant=metadata.ocr_viz_variant,
-        cache_mib=0,
-    )
-    if pairs.summary.preprocessing != metadata.preprocessing:
-        raise UsageError(
-            f"The strips of {database} were made with {pairs.summary.preprocessing}, the model takes "
-            f"{metadata.preprocessing}. Calibrate on a dataset made as the one it was trained on."
-        )
-    samples = pairs.__getitems__(golden_indices(pairs.labels.tolist(), SAMPLES))
-    inputs: dict[str, NDArray[Any]] = {
-        name: np.stack([np.asarray(row[name]) for row in samples]) for name in INPUT_NAMES
-    }
-    return Calibration(inputs, "training pairs of a dataset, of every label", golden, pairs.summary.digest)
+    pairs = pairs_from_dataset(database, "train", SAMPLES, metadata)
+    return Calibration(pairs.inputs, "training pairs of a dataset, of every label", golden, pairs.dataset_digest)

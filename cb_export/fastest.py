@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cb_export.building import build_and_gate
+from cb_export.building import Built, build_and_gate
 from cb_export.options import ExportOptions
 from cb_export.source import Merged
 from cb_export.targets import Target
@@ -21,10 +21,12 @@ from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.measuring.timing import interleaved_seconds
 from cb_runtime.progress import Progress, no_progress
-from cb_runtime.session import Session
 
 ROUNDS = 9
 """Times that each candidate runs and is timed."""
+
+SETTLE_SECONDS = 0.1
+"""How long each runs untimed before that: longer than ONNX Runtime's threads spin after a run of another session."""
 
 
 class Runs(Protocol):
@@ -77,45 +79,58 @@ class Choice:
         }
 
 
-def choose_precision(
-    merged: Merged, target: Target, options: ExportOptions, progress: Progress = no_progress
-) -> Choice:
-    """Build every precision of a target, and return the fastest of those that pass the gate.
+def build_fastest(
+    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress = no_progress
+) -> tuple[Choice, Built]:
+    """Build every precision of a target, and keep the fastest of those that pass the gate: the file that was judged.
 
     Args:
         merged: What to build.
         target: Its artifacts run here.
         options: All but the precision, which is `auto`.
+        path: The artifact; the others are built in a folder beside it, and removed.
         progress: Told about every build and comparison.
 
     Raises ParityError when none passes.
     """
     tried: dict[str, str] = {}
-    sessions: dict[str, Session] = {}
-    with TemporaryDirectory(prefix="cb-auto-") as folder:
+    passed: dict[str, Built] = {}
+    with TemporaryDirectory(prefix=".cb-auto-", dir=path.parent) as folder:
         for name in target.PRECISIONS:
-            path = Path(folder) / f"{name}{target.SUFFIX}"
+            place = Path(folder) / f"{name}{target.SUFFIX}"
             try:
-                _, report, session = build_and_gate(merged, target, options.in_precision(name), path, progress)
+                built = build_and_gate(merged, target, options.in_precision(name), place, progress)
             except (ModelError, ParityError, UsageError) as error:
                 tried[name] = str(error)
                 continue
-            tried[name] = str(report.golden) if report else str(report)
-            if report:
-                sessions[name] = session
-        if not sessions:
+            tried[name] = str(built.report.golden) if built.report else str(built.report)
+            if built.report:
+                passed[name] = built
+        if not passed:
             told = "\n".join(f"{name}: {reason}" for name, reason in tried.items())
             raise ParityError(f"No precision passes the parity gate; nothing was published.\n{told}")
         batch = max(options.batches)
+        sessions = {name: built.session for name, built in passed.items()}
         times = interleaved_ms(sessions, _batch_of(merged.source.golden, batch))
         engine = next(iter(sessions.values())).describe()
+        winner = min(times, key=times.__getitem__)
+        _move(passed[winner].path, path, target)
     candidates = tuple(Candidate(name, name in times, reason, times.get(name)) for name, reason in tried.items())
-    return Choice(min(times, key=times.__getitem__), batch, engine, candidates)
+    return Choice(winner, batch, engine, candidates), replace(passed[winner], path=path)
+
+
+def _move(built: Path, path: Path, target: Target) -> None:
+    """Give an artifact, and what stands beside it, the name of another."""
+    built.replace(path)
+    beside, wanted = target.companion(built), target.companion(path)
+    if beside is not None and wanted is not None:
+        beside.replace(wanted)
 
 
 def interleaved_ms(sessions: Mapping[str, Runs], inputs: Feeds, rounds: int = ROUNDS) -> dict[str, float]:
     """Return the median time of each session for the same inputs, in milliseconds, measured by turns."""
-    seconds = interleaved_seconds([partial(session.run, inputs) for session in sessions.values()], rounds)
+    runs = [partial(session.run, inputs) for session in sessions.values()]
+    seconds = interleaved_seconds(runs, rounds, settle_seconds=SETTLE_SECONDS)
     return dict(zip(sessions, (1000 * np.median(seconds, axis=1)).tolist(), strict=True))
 
 

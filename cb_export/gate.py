@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cb_export.judging import ENOUGH
 from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES, LABELS, ModelMetadata, TensorSpec
 from cb_runtime.errors import ContractError, ModelError, ParityError
@@ -92,6 +93,15 @@ class GateReport:
     def __str__(self) -> str:
         lines = [f"Golden samples: {self.golden}", f"Probes: {self.probes}"]
         return "\n".join([*lines, *(f"  - {failure}" for failure in self.failures)])
+
+    @property
+    def is_near_ties_of_few(self) -> bool:
+        """Whether too few samples were judged for shares in percent, and nothing but shares failed.
+
+        Every sample that flipped is then one that the reference hardly decides.
+        """
+        others = bool(self.probes) and not self.failures
+        return others and self.golden.only_shares_failed and self.golden.samples < ENOUGH
 
     def judged(self, title: str) -> JudgedGraph:
         """Return what a report shows of it."""

@@ -77,7 +77,7 @@ def localise(merged: Merged, options: ExportOptions, progress: Progress = no_pro
     """
     with TemporaryDirectory(prefix="cb-localise-") as folder:
         plain = replace(options, precision="fp32", opset=None, keep_float=())
-        _, report, _ = build_and_gate(merged, load_target("onnx"), plain, Path(folder) / "float32.onnx")
+        report = build_and_gate(merged, load_target("onnx"), plain, Path(folder) / "float32.onnx").report
         if not report:
             return Localisation(options.precision, report)
         half = PRECISIONS[options.precision].half
@@ -134,4 +134,4 @@ class IntegerTrial:
     def run(self, names: Sequence[str]) -> Run:
         """Return the logits of the model that keeps these modules in float."""
         onnx_target.write_model(self._calibrated.quantized(names), self._metadata, self._file)
-        return open_session(self._file, device="cpu", reuse=False).run
+        return open_session(self._file, device="cpu", reuse=False, measure=False).run

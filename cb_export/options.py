@@ -26,6 +26,8 @@ class ExportOptions:
     """Modules of the architecture that a precision below fp32 leaves in float, e.g. `("classifier.compare",)`."""
     calibration: Path | None = None
     """Dataset whose training pairs int8 is calibrated on; half of the golden samples when left out."""
+    judge: Path | None = None
+    """Dataset whose validation pairs parity is judged on besides the golden samples."""
     golden: Path | None = None
     """Golden samples; those beside the checkpoint when left out."""
     batches: tuple[int, ...] = BATCHES

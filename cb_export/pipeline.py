@@ -6,27 +6,26 @@ the other, after the parity gate. Whatever fails before that, an older artifact 
 
 from __future__ import annotations
 
-import os
-import shutil
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cb_export.building import build_and_gate
-from cb_export.fastest import Choice, choose_precision
+from cb_export.fastest import Choice, build_fastest
 from cb_export.gate import GateReport, reference_from_model
 from cb_export.graph import Graph
 from cb_export.localise import localise
 from cb_export.options import ExportOptions
 from cb_export.precision import AUTO, PRECISIONS
 from cb_export.proof import Network, Unverified, gate_source, refuse_unverified
-from cb_export.source import Merged, Source, merge, read_source
+from cb_export.publishing import beside, check_golden_place, golden_copy, prepare_publishing
+from cb_export.source import Merged, Source, merge, read_source, with_judge_pairs
 from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
 from cb_export.targets import Target, TargetOptions, load_target
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ParityError, UsageError
-from cb_runtime.files import atomic_companion, atomic_folder, atomic_path, sha256_of_file
+from cb_runtime.files import atomic_path
 from cb_runtime.golden import golden_path
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.stages import stages_path
@@ -62,7 +61,7 @@ class ExportResult:
             "size": self.size,
             "staged": None if self.staged is None else str(stages_path(self.path)),
             "choice": None if self.choice is None else self.choice.to_dict(),
-            "parity": dict(self.report.to_dict()),
+            "parity": dict(self.metadata.parity or {}),
             "metadata": self.metadata.to_dict(),
         }
 
@@ -91,25 +90,40 @@ def export_checkpoint(
     place = _checked_output(target, Path(output) if output else Path(checkpoint).with_suffix(target.SUFFIX), wanted)
     not_run = _why_not_run(target, wanted)
     source = read_source(Path(checkpoint), wanted)
-    _check_golden_place(source, place)
+    check_golden_place(source, place, wanted)
     any_stages = _any_stages(source, target, wanted)
+    with TemporaryDirectory(prefix="cb-judged-") as folder:
+        _tell(progress, "Merging")
+        judged = with_judge_pairs(source, wanted, Path(folder))
+        return _export(judged, place, target, wanted, progress, not_run, any_stages=any_stages)
+
+
+def _export(
+    source: Source,
+    place: Path,
+    target: Target,
+    options: ExportOptions,
+    progress: Progress,
+    not_run: str | None,
+    *,
+    any_stages: bool,
+) -> ExportResult:
     # Leaving the blocks gives the staged graph or the sidecar its name first, then the artifact, then the golden
     # samples theirs. An engine and a sidecar that do not belong together are refused when they are opened.
     with (
-        _golden_copy(source.golden_file, golden_path(place)) as copy,
+        golden_copy(source.golden_file, golden_path(place)) as copy,
         atomic_path(place) as temporary,
-        _beside(target, place, temporary),
+        beside(target, place, temporary),
     ):
-        _tell(progress, "Merging")
-        merged = merge(source, wanted)
-        choice = choose_precision(merged, target, wanted, progress) if wanted.precision == AUTO else None
-        wanted = wanted if choice is None else wanted.in_precision(choice.precision)
-        metadata, report = _build_and_compare(merged, target, wanted, temporary, progress, not_run)
+        merged = merge(source, options)
+        choice, metadata, report = _build_and_compare(merged, target, options, temporary, progress, not_run)
         target.write_metadata(temporary, metadata)
-        staged = _stage(merged, target, wanted, temporary) if any_stages else None
+        staged = None
+        if any_stages:
+            staged = _stage(merged, target, options.in_precision(metadata.precision), temporary)
         _tell(progress, "Publishing")
         size = temporary.stat().st_size
-        _prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
+        prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
     progress("Publishing", 1, 1)
     return ExportResult(place, golden_path(place), metadata, report, size, choice, staged)
 
@@ -156,38 +170,30 @@ def _why_not_run(target: Target, options: ExportOptions) -> str | None:
     return status.detail
 
 
-def _beside(target: Target, place: Path, temporary: Path) -> AbstractContextManager[object]:
-    """Publish with the artifact what stands beside it: its sidecar, or its staged graph."""
-    final, sidecar = target.companion(place), target.companion(temporary)
-    if final is not None and sidecar is not None:
-        return atomic_companion(final, sidecar)
-    return atomic_folder(stages_path(place), stages_path(temporary))
-
-
-def _check_golden_place(source: Source, place: Path) -> None:
-    """Refuse an output name under which the golden samples of another checkpoint stand."""
-    owner, kept = place.with_suffix(source.checkpoint.suffix), golden_path(place)
-    foreign = owner.is_file() and not owner.samefile(source.checkpoint)
-    if foreign and kept.is_file() and sha256_of_file(kept) != sha256_of_file(source.golden_file):
-        raise UsageError(
-            f"{kept} belongs to {owner}, and the golden samples of {source.checkpoint} would replace it. "
-            "Choose another --output."
-        )
-
-
 def _build_and_compare(
     merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, not_run: str | None
-) -> tuple[ModelMetadata, GateReport | Unverified]:
+) -> tuple[Choice | None, ModelMetadata, GateReport | Unverified]:
+    if options.precision == AUTO:
+        _tell(progress, "Building")
+        choice, built = build_fastest(merged, target, options, path, progress)
+        _tell_judged(built.report, options, "Artifact")
+        return choice, _with_parity(built.metadata, built.report, merged), built.report
     _tell(progress, "Tracing")
     graph = merged.graph(options)
     _tell(progress, "Building")
     if not_run is None:
-        metadata, report, _ = build_and_gate(merged, target, options, path, progress, graph)
-        _check_parity(report, merged, options, progress)
-        return metadata.replace(parity=report.to_dict()), report
+        built = build_and_gate(merged, target, options, path, progress, graph)
+        _check_parity(built.report, merged, options, progress)
+        return None, _with_parity(built.metadata, built.report, merged), built.report
     metadata, unrun = _build_unrun(merged, target, options, path, progress, (graph, not_run))
     _tell(progress, "Comparing")
-    return metadata.replace(parity=unrun.to_dict()), unrun
+    return None, _with_parity(metadata, unrun, merged), unrun
+
+
+def _with_parity(metadata: ModelMetadata, report: GateReport | Unverified, merged: Merged) -> ModelMetadata:
+    pairs = merged.source.pairs
+    besides = {} if pairs is None else {"judge_pairs": pairs.record()}
+    return metadata.replace(parity={**report.to_dict(), **besides})
 
 
 def _build_unrun(
@@ -219,14 +225,23 @@ def _check_parity(
     if not report and not options.allow_parity_failure:
         raise ParityError(
             f"The artifact does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"
-            f"{_advice(merged, options, progress)}\n--allow-parity-failure publishes it all the same."
+            f"{_advice(report, merged, options, progress)}\n--allow-parity-failure publishes it all the same."
         )
 
 
-def _advice(merged: Merged, options: ExportOptions, progress: Progress) -> str:
+def _advice(report: GateReport, merged: Merged, options: ExportOptions, progress: Progress) -> str:
     if options.precision == "fp32":
         return "Try another --opset or exporter release."
-    return str(localise(merged, options, progress))
+    found = str(localise(merged, options, progress))
+    return f"{_too_few(report.golden.samples)}\n{found}" if report.is_near_ties_of_few else found
+
+
+def _too_few(samples: int) -> str:
+    return (
+        f"It failed by shares of {samples} samples only, of which one is {1 / samples:.1%}, and each that flipped is "
+        "near a tie. Judge it on more labelled pairs, of videos it was not trained on: --judge DATASET.db takes the "
+        "validation pairs of a dataset of `cb dataset create`."
+    )
 
 
 def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None:
@@ -259,28 +274,6 @@ def _stage(merged: Merged, target: Target, options: ExportOptions, artifact: Pat
             "--no-staged exports without it."
         )
     return report
-
-
-def _golden_copy(source: Path, place: Path) -> AbstractContextManager[Path | None]:
-    """Give a temporary path for the golden samples; None where they stand already, which are then left alone."""
-    same = place.is_file() and (place.samefile(source) or sha256_of_file(place) == sha256_of_file(source))
-    return nullcontext() if same else atomic_path(place)
-
-
-def _prepare_publishing(artifact: Path, copy: Path | None, golden: Path, place: Path) -> None:
-    """Bring all to the disk, so that publishing is nothing but changing names; then take older golden samples away.
-
-    A kill amid the renames leaves an artifact, older or new, without golden samples, and `cb verify` says that they
-    are missing. Older ones that stayed, or new ones that came first, could stand beside the other model's artifact,
-    and `cb verify` would call a good artifact wrong. Exporting again completes either state.
-    """
-    if copy is None:
-        return
-    shutil.copyfile(golden, copy)
-    for path in (copy, artifact):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    place.unlink(missing_ok=True)
 
 
 def _tell(progress: Progress, phase: str) -> None:

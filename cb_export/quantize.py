@@ -2,9 +2,9 @@
 
 Ranges of activations come from ONNX Runtime's calibrator. The pairs are placed here, because one file has to serve
 three engines: TensorRT refuses zero points and quantised biases, so all is symmetric int8 and biases stay float; ONNX
-Runtime on x86 takes the integer kernel only where each QuantizeLinear has one reader and the result is quantised too;
-OpenVINO must find no concatenation before what is quantised. The classifier's head, whose tensors are vectors, stays in
-float.
+Runtime on x86 takes the integer kernel only where each QuantizeLinear has one reader and the result is quantised too,
+and many a processor clips its sums unless weights keep to 7 bits; OpenVINO must find no concatenation before what is
+quantised. The classifier's head, whose tensors are vectors, stays in float.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ BATCH = 8
 """Calibration samples that run together; a constant, because histograms cannot be merged over several sizes."""
 
 LARGEST = 127
-"""Largest integer; -128 is not used, so that zero is in the middle."""
+"""Largest integer of activations; -128 is not used, so that zero is in the middle."""
+
+LARGEST_WEIGHT = 64
+"""Largest integer of weights. x86 without VNNI adds two products of an activation, shifted to 0 .. 255, and a weight in
+16 bits and clips the sum (VPMADDUBSW): with weights up to 127 ONNX Runtime and OpenVINO are off there by several times
+what rounding to int8 costs. 2 * 255 * 64 fits."""
 
 _RANGED = ("Conv", "MatMul", "Relu")
 """Operators whose tensors are looked at."""
@@ -253,7 +258,7 @@ class _Insertion:
 def quantized_weight(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Return a scale for each output channel, and the weights as integers, symmetric around zero."""
     others = tuple(index for index in range(values.ndim) if index != axis)
-    scales = (np.abs(values).max(axis=others, keepdims=True) / LARGEST).astype(np.float32)
+    scales = (np.abs(values).max(axis=others, keepdims=True) / LARGEST_WEIGHT).astype(np.float32)
     scales[scales == 0] = 1
-    integers = np.clip(np.rint(values / scales), -LARGEST, LARGEST).astype(np.int8)
+    integers = np.clip(np.rint(values / scales), -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8)
     return scales.reshape(-1), integers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from cb_core.deployment import DeploymentModel
 from cb_core.models import DEFAULT, starting_checkpoint
 from cb_core.registry import load_plugin
 from cb_export.calibration import Calibration, calibration_from_dataset, calibration_from_golden
-from cb_export.gate import Run, check_reference, reference_from_model
+from cb_export.gate import Run, check_reference, reference_from_model, run_in_batches
 from cb_export.graph import Graph, trace
+from cb_export.judging import JudgePairs, judge_pairs
 from cb_export.lineage import made_by
 from cb_export.merge import merge_lora
 from cb_export.options import ExportOptions
@@ -42,7 +43,11 @@ class Source:
     model: nn.Module
     metadata: ModelMetadata
     golden_file: Path
+    """Published with the artifact: the golden samples, and the pairs that are judged besides them."""
     golden: GoldenSamples
+    """The checkpoint's own."""
+    pairs: JudgePairs | None = None
+    """Judged besides the golden samples."""
 
     @property
     def few_inputs(self) -> dict[str, Tensor]:
@@ -72,6 +77,20 @@ def read_source(checkpoint: Path, options: ExportOptions) -> Source:
     return Source(checkpoint, model, metadata, golden_file, load_golden_samples(golden_file))
 
 
+def with_judge_pairs(source: Source, options: ExportOptions, folder: Path) -> Source:
+    """Return a source with the pairs to judge that are asked for; `folder` then holds what is published of them.
+
+    Raises what `judge_pairs` raises.
+    """
+    if options.judge is None:
+        return source
+    run = reference_from_model(source.model)
+    pairs = judge_pairs(options.judge, source.golden, source.metadata, lambda inputs: run_in_batches(run, inputs))
+    file = folder / source.golden_file.name
+    source.golden.joined(pairs.samples).save(file)
+    return replace(source, golden_file=file, pairs=pairs)
+
+
 @dataclass(frozen=True)
 class Merged:
     """A model without adapters, proven equal to the one with them, and all that building it needs."""
@@ -94,8 +113,10 @@ class Merged:
         return trace(self.in_precision(options), self.source.metadata.preprocessing)
 
     def judged(self, precision: str) -> GoldenSamples:
-        """Return the golden samples on which parity is judged: those that a precision was not calibrated on."""
-        return self._calibration(precision).judged if PRECISIONS[precision].calibrated else self.source.golden
+        """Return the samples on which parity is judged: those that a precision was not calibrated on."""
+        if PRECISIONS[precision].calibrated:
+            return self._calibration(precision).judged
+        return _with_pairs(self.source.golden, self.source)
 
     def target_options(self, options: ExportOptions, progress: Progress = no_progress) -> TargetOptions:
         """Return how a target is to build."""
@@ -145,5 +166,11 @@ def _calibration(source: Source, options: ExportOptions) -> Calibration | None:
     if options.precision in PRECISIONS and not PRECISIONS[options.precision].calibrated:
         return None
     if options.calibration is None:
-        return calibration_from_golden(source.golden)
-    return calibration_from_dataset(options.calibration, source.golden, source.metadata)
+        found = calibration_from_golden(source.golden)
+    else:
+        found = calibration_from_dataset(options.calibration, source.golden, source.metadata)
+    return replace(found, judged=_with_pairs(found.judged, source))
+
+
+def _with_pairs(golden: GoldenSamples, source: Source) -> GoldenSamples:
+    return golden if source.pairs is None else golden.joined(source.pairs.samples)

@@ -70,6 +70,14 @@ class GoldenSamples:
             odd[np.flatnonzero(self.labels == label)[1::2]] = True
         return self._chosen(np.flatnonzero(~odd)), self._chosen(np.flatnonzero(odd))
 
+    def joined(self, other: GoldenSamples) -> GoldenSamples:
+        """Return these samples followed by others of the same model."""
+        return GoldenSamples(
+            {name: np.concatenate([self.inputs[name], other.inputs[name]]) for name in INPUT_NAMES},
+            np.concatenate([self.logits, other.logits]),
+            np.concatenate([self.labels, other.labels]),
+        )
+
     def _chosen(self, rows: NDArray[np.intp]) -> GoldenSamples:
         return GoldenSamples(
             {name: self.inputs[name][rows] for name in INPUT_NAMES}, self.logits[rows], self.labels[rows]

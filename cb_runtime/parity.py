@@ -106,6 +106,8 @@ class ParityReport:
     """One sentence for each tolerance that was broken."""
     batches: tuple[int, ...] = ()
     """Batch sizes that were run; empty for a bare comparison of logits."""
+    only_shares_failed: bool = False
+    """Whether tolerances were broken, and all of them are shares of the samples: agreement or macro F1."""
 
     def __bool__(self) -> bool:
         return not self.failures
@@ -174,7 +176,8 @@ def compare(
         macro_f1_candidate=macro_f1(labels, candidate_logits.argmax(axis=1)),
         failures=(),
     )
-    return dataclasses.replace(report, failures=tuple(_failures(report)))
+    of_one, shares = tuple(_failures_of_one(report)), tuple(_failed_shares(report))
+    return dataclasses.replace(report, failures=(*of_one, *shares), only_shares_failed=bool(shares) and not of_one)
 
 
 def _check_shapes(reference: NDArray[Any], candidate: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -216,7 +219,8 @@ def macro_f1(labels: NDArray[Any], predicted: NDArray[Any]) -> float | None:
     return float(np.mean([2 * hit / total for hit, total in zip(hits, found, strict=True)]))
 
 
-def _failures(report: ParityReport) -> Iterable[str]:
+def _failures_of_one(report: ParityReport) -> Iterable[str]:
+    """Tell what is wrong with one sample, however many there are."""
     allowed = report.tolerances
     if not math.isfinite(report.max_abs_difference):
         yield f"Logits of sample {report.worst_sample} are not finite."
@@ -225,14 +229,19 @@ def _failures(report: ParityReport) -> Iterable[str]:
             f"Logits of sample {report.worst_sample} differ by {report.max_abs_difference:.3g}, allowed "
             f"{allowed.max_abs_difference:g} (the reference's margin there is {report.worst_margin:.3g})."
         )
-    if report.argmax_agreement < allowed.argmax_agreement:
-        yield f"{report.argmax_agreement:.2%} of samples decided alike, needed {allowed.argmax_agreement:.2%}."
     if allowed.flip_margin is not None and report.flips and report.flips[0].margin > allowed.flip_margin:
         flip = report.flips[0]
         yield (
             f"Sample {flip.sample} became {flip.candidate} instead of {flip.reference}, where the reference's "
             f"margin is {flip.margin:.3g}, allowed {allowed.flip_margin:g}."
         )
+
+
+def _failed_shares(report: ParityReport) -> Iterable[str]:
+    """Tell which shares of the samples are too small."""
+    allowed = report.tolerances
+    if report.argmax_agreement < allowed.argmax_agreement:
+        yield f"{report.argmax_agreement:.2%} of samples decided alike, needed {allowed.argmax_agreement:.2%}."
     if report.macro_f1_loss is not None and report.macro_f1_loss > allowed.macro_f1_loss + 1e-9:
         yield f"Macro F1 lost {report.macro_f1_loss:.2f} points, allowed {allowed.macro_f1_loss:g}."
 
@@ -300,7 +309,10 @@ def verify_session(
     progress("Verifying", len(sizes), len(sizes))
     worst = max(reports, key=lambda report: (len(report.failures), report.max_abs_difference))
     failures = dict.fromkeys(failure for report in reports for failure in report.failures)
-    return dataclasses.replace(worst, failures=tuple(failures), batches=sizes)
+    only_shares = all(report.only_shares_failed for report in reports if report.failures)
+    return dataclasses.replace(
+        worst, failures=tuple(failures), batches=sizes, only_shares_failed=bool(failures) and only_shares
+    )
 
 
 def _run_batches(session: Runs, golden: GoldenSamples, order: NDArray[np.intp], size: int) -> Logits:
@@ -320,6 +332,6 @@ def _consistency(report: ParityReport, full: Logits, logits: Logits, size: int) 
     difference = float(np.abs(full - logits).max())
     allowed = report.tolerances.max_abs_difference or report.tolerances.flip_margin
     if allowed is None or difference <= allowed or not math.isfinite(difference):
-        return dataclasses.replace(report, failures=())
+        return dataclasses.replace(report, failures=(), only_shares_failed=False)
     message = f"Batch {size}: the same sample differs by {difference:.3g} from the run at another batch size or place."
-    return dataclasses.replace(report, failures=(message,))
+    return dataclasses.replace(report, failures=(message,), only_shares_failed=False)

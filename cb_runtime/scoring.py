@@ -1,9 +1,10 @@
 """Strips in, label probabilities out: the pairs of one video at small distances, in both directions, in batches.
 
-Each strip is read once and each pair scored once per direction. Memory holds one batch of pairs and as many strips as
-the largest distance asks for, whatever the video's length, and forty bytes of results a frame and distance. With a
-staged graph each strip is encoded once, in batches, and what is kept and paired are its features: those of the frames
-that the largest distance asks for, with the batches they came in.
+Each strip is read once, and no two strips are compared twice in a direction. Memory holds one batch of pairs and as
+many strips as the largest distance asks for, whatever the video's length, and some fifty bytes of results a frame and
+distance. With a staged graph each strip is encoded once, in batches, and what is kept and paired are its features:
+those of the frames that the largest distance asks for, with the batches they came in. Which strips need not be looked
+at, and what then stands for them, is up to `cb_runtime.skipping`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from cb_runtime.backends import Logits
 from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
 from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.features import VideoInputs
+from cb_runtime.pipeline import Pipeline, counted
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
 from cb_runtime.skipping import Skipping
-from cb_runtime.skipping.coarse import MOST_FRAMES, search_coarse_to_fine
+from cb_runtime.skipping.coarse import MOST_FRAMES, search_coarse_to_fine, windows_of
 from cb_runtime.skipping.likeness import KeptStrips, alike_rule
-from cb_runtime.skipping.looked import Frame, Looked, Pair, PairModel, Place, Probabilities
+from cb_runtime.skipping.looked import Encoded, Frame, Looked, Pair, PairModel, Place, Probabilities
 from cb_runtime.stages import Stages
 from cb_runtime.video.types import Image
 
@@ -85,6 +87,7 @@ def score_strips(
     skipping: Skipping | None = None,
     total: int | None = None,
     progress: Progress = no_progress,
+    pipeline: Pipeline | None = None,
 ) -> PairScores:
     """Score every pair of strips at some distances in both directions.
 
@@ -97,6 +100,7 @@ def score_strips(
         skipping: What need not be looked at; None takes the default, which changes no answer.
         total: Number of strips, for progress only; None when unknown.
         progress: Told the number of strips scored.
+        pipeline: Where encoding may run ahead of classifying; whoever gives it ends it. None: they take turns.
 
     Returns:
         Probabilities of n - d pairs for n strips at distance d; none for fewer than two strips.
@@ -110,7 +114,7 @@ def score_strips(
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
     if not distances_fit(distances):
         raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
-    wanted = skipping or Skipping()
+    wanted, pipeline = skipping or Skipping(), pipeline or Pipeline(overlapped=False)
     kept = KeptStrips(strips, alike_rule(wanted.skip))
     model = _model(session, inputs, batch_size)
     told = 0
@@ -120,22 +124,35 @@ def score_strips(
         progress("Scoring", told := done, total)
 
     if wanted.coarse == 1:
-        looked = _look_at_all(model, kept, distances, tell)
+        encoded: Iterable[Encoded] = model.encoded(kept)
+        if session.stages is not None:
+            encoded = pipeline.ahead(encoded, "encode", depth=1, count=_frames_in)
+        with pipeline.working("classify" if session.stages else "model", unit="pairs"):
+            looked = _look_at_all(model, kept, encoded, distances, tell)
     else:
         size = min(wanted.coarse * batch_size, MOST_FRAMES)  # so that the first comparisons fill a batch
-        looked = search_coarse_to_fine(model, kept, distances, wanted.coarse, size, tell)
+        windows = pipeline.ahead(windows_of(kept, size), "compare", depth=1, count=len)
+        with pipeline.working("search"):
+            looked = search_coarse_to_fine(model, windows, distances, wanted.coarse, tell)
     frames = len(kept.numbers)
     if told < frames:
         tell(frames)
     return _by_distance(looked, frames, distances)
 
 
-def _look_at_all(model: PairModel, kept: KeptStrips, distances: tuple[int, ...], told: Callable[[int], None]) -> Looked:
+def _look_at_all(
+    model: PairModel,
+    kept: KeptStrips,
+    encoded: Iterable[Encoded],
+    distances: tuple[int, ...],
+    told: Callable[[int], None],
+) -> Looked:
     """Score every pair of frames, unless the same strips stand for another pair that was scored."""
     answers, answer_of = [], array("L")
-    pairs = _pairs(kept.for_each_frame(model.frames(kept)), distances, answer_of)
-    for places, batch in model.answers(pairs):
+    frames = kept.for_each_frame(frame for batch in encoded for frame in zip(*batch, strict=True))
+    for places, batch in model.answers(_pairs(frames, distances, answer_of)):
         answers.append(batch)
+        counted(len(places))
         told(places[-1][1] + 1)
     return Looked(answers, answer_of, kept.count)
 
@@ -145,14 +162,16 @@ def _model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
     stages = session.stages
     run = _run_on(session, inputs, batch_size) if stages is None else _classify_on(stages, inputs, batch_size)
 
-    def frames(strips: Iterable[Image]) -> Iterator[Frame]:
-        return ((strip, strip) for strip in strips) if stages is None else _encoded(stages, strips, batch_size)
+    def encoded(strips: Iterable[Image]) -> Iterator[Encoded]:
+        if stages is None:
+            return ((strip[None], strip[None]) for strip in strips)
+        return _encoded(stages, strips, batch_size)
 
     def answers(pairs: Iterable[Pair]) -> Iterator[tuple[list[Place], Probabilities]]:
         for places, first, second in _batches(pairs, batch_size):
             yield places, _probabilities(run(first, second), places)
 
-    return PairModel(frames, answers)
+    return PairModel(encoded, answers)
 
 
 def _run_on(session: Session, inputs: VideoInputs, batch_size: int) -> _Run:
@@ -189,12 +208,16 @@ def _rows(batch: dict[str, _Array], count: int) -> dict[str, _Array]:
     return {name: array[:count] for name, array in batch.items()}
 
 
-def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[Frame]:
-    """Give each frame's features, as `frame1` and as `frame2`: every strip passes each encoder of frames once."""
+def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[Encoded]:
+    """Give features of batches of frames, as `frame1` and as `frame2`: every strip passes each encoder once."""
     same = stages.roles["frame1"] == stages.roles["frame2"]
     for pictures in _stacked(strips, batch_size):
         first = stages.encode("frame1", pictures)
-        yield from zip(first, first if same else stages.encode("frame2", pictures), strict=True)
+        yield first, first if same else stages.encode("frame2", pictures)
+
+
+def _frames_in(encoded: Encoded) -> int:
+    return len(encoded[0])
 
 
 def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:

@@ -22,9 +22,9 @@ from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.layout.region import anchor_of_region
-from cb_runtime.predictor import ScoredVideo
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.scored_video import ScoredVideo
 from cb_runtime.skipping import Skipping
 from cb_runtime.video import open_source
 from cb_runtime.video.types import VideoInfo

@@ -21,9 +21,10 @@ from cb_runtime.contract import Decoding, decoding_from_dict
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import ContractError, InputError
 from cb_runtime.files import atomic_path
-from cb_runtime.predictor import BoundaryPredictor, ScoredVideo
+from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.scored_video import ScoredVideo
 from cb_runtime.skipping import Skipping
 
 DISTANCES = ((1,), (1, 2), (1, 2, 3))

@@ -46,6 +46,9 @@ FILE = click.Path(path_type=Path)
     "--calibration", type=FILE, help="int8: dataset whose training pairs it is calibrated on. [default: golden samples]"
 )
 @click.option("--keep-float", metavar="NAME,NAME,...", help="Modules that a lower precision leaves in float.")
+@click.option(
+    "--judge", type=FILE, help="Dataset on whose labelled validation pairs parity is judged too, 400 at most."
+)
 @click.option("--golden", type=FILE, help="Golden samples. [default: beside the checkpoint, e.g. best.golden.npz]")
 @click.option("--batches", metavar="N,N,...", help="Batch sizes to compare with PyTorch. [default: 1,2,3,15,16]")
 @click.option(
@@ -77,6 +80,7 @@ def export(
     precision: str,
     calibration: Path | None,
     keep_float: str | None,
+    judge: Path | None,
     golden: Path | None,
     batches: str | None,
     reports: tuple[Path, ...],
@@ -112,6 +116,7 @@ def export(
         precision=precision,
         calibration=calibration,
         keep_float=tuple(keep_float.split(",")) if keep_float else (),
+        judge=judge,
         golden=golden,
         batches=_batches(batches) if batches else ExportOptions.batches,
         allow_parity_failure=allow_parity_failure,
@@ -208,6 +213,9 @@ def _print(report: Report, result: ExportResult) -> None:
         )
     if result.report:
         report.print(str(result.report))
+    pairs = (metadata.parity or {}).get("judge_pairs")
+    if pairs is not None:
+        report.print(f"Judged on {pairs['samples']} {pairs['source']}, besides golden samples")
     if result.staged is not None:
         report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")

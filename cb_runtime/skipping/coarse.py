@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from cb_runtime.contract import LABELS
+from cb_runtime.pipeline import counted
 from cb_runtime.skipping.likeness import KeptStrips, block_differences
 from cb_runtime.skipping.looked import Frame, Looked, Pair, PairModel, Place, Probabilities
 from cb_runtime.video.types import Image
@@ -44,28 +45,46 @@ MOST_FRAMES = 512
 _STILL_LABELS = (LABELS.index("same"), LABELS.index("empty_empty"))
 
 
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Some frames of a video."""
+
+    strips: Sequence[tuple[int, Image]]
+    """Of each frame the number of the strip that stands for it, and that strip."""
+    sudden: NDArray[np.bool_]
+    """bool `(frames,)`: whether the step to each frame is sudden."""
+
+    def __len__(self) -> int:
+        return len(self.strips)
+
+
+def windows_of(kept: KeptStrips, size: int) -> Iterator[Window]:
+    """Read a video: give its frames, so many at a time, and which of them differ suddenly from the one before."""
+    frames = kept.frames()
+    before: list[Image] = []
+    while strips := list(islice(frames, size)):
+        sudden = sudden_steps([*before, *(strip for _, strip in strips)])
+        yield Window(strips, sudden if before else np.concatenate([[False], sudden]))
+        before = [strips[-1][1]]
+
+
 def search_coarse_to_fine(
-    model: PairModel,
-    kept: KeptStrips,
-    distances: Sequence[int],
-    coarse: int,
-    window: int,
-    told: Callable[[int], None],
+    model: PairModel, windows: Iterable[Window], distances: Sequence[int], coarse: int, told: Callable[[int], None]
 ) -> Looked:
     """Search a video from coarse to fine.
 
     Args:
         model: Answers pairs.
-        kept: The strips.
+        windows: The video.
         distances: Of the pairs that are wanted, in frames.
         coarse: Largest distance of first comparisons, in frames.
-        window: Frames that are read at a time.
         told: Told the number of frames done.
     """
-    search, frames = _Search(model, distances, coarse), kept.frames()
-    while strips := list(islice(frames, window)):
-        search.read(strips)
-        told(len(kept.numbers))
+    search = _Search(model, distances, coarse)
+    for window in windows:
+        search.read(window)
+        counted(len(window))
+        told(search.frames)
     return search.looked
 
 
@@ -84,25 +103,22 @@ class _Search:
         self._distances, self._coarse, self._first_distance = distances, coarse, coarse
         self._numbers: dict[int, int] = {}
         self._still: dict[int, _Still] = {}
-        self._last: int | None = None
         self._answer_of = array("L")
+        self.frames = 0
+        """Number of frames read."""
 
     @property
     def looked(self) -> Looked:
         """What was found in the windows read."""
         return Looked(self._known.answers, self._answer_of, self._known.frames_encoded)
 
-    def read(self, window: Sequence[tuple[int, Image]]) -> None:
-        """Take the next frames: of each the number of the strip that stands for it, and that strip."""
-        first = 0 if self._last is None else self._last + 1
-        self._numbers |= {first + place: number for place, (number, _) in enumerate(window)}
-        before = [] if self._last is None else [self._known.strips[self._numbers[self._last]]]
-        self._known.strips.update(window)
-        begin, last = max(first - 1, 0), first + len(window) - 1
-        sudden = begin + np.flatnonzero(sudden_steps([*before, *(strip for _, strip in window)]))
-        self._search(begin, last, set(sudden.tolist()))
-        self._answer(range(first, last + 1))
-        self._last = last
+    def read(self, window: Window) -> None:
+        """Take the next frames."""
+        first, self.frames = self.frames, self.frames + len(window)
+        self._numbers |= {first + place: number for place, (number, _) in enumerate(window.strips)}
+        self._known.strips.update(window.strips)
+        self._search(max(first - 1, 0), self.frames - 1, set((first - 1 + np.flatnonzero(window.sudden)).tolist()))
+        self._answer(range(first, self.frames))
         self._forget()
 
     def _search(self, begin: int, last: int, sudden: set[int]) -> None:
@@ -154,8 +170,7 @@ class _Search:
 
     def _forget(self) -> None:
         """Forget what no later pair needs."""
-        assert self._last is not None  # a window was read
-        oldest = max(self._last + 1 - self._distances[-1], 0)
+        oldest = max(self.frames - self._distances[-1], 0)
         self._still = {step: still for step, still in self._still.items() if step >= oldest}
         self._numbers = {frame: number for frame, number in self._numbers.items() if frame >= oldest}
         self._known.forget(self._numbers[oldest])
@@ -191,7 +206,9 @@ class _Known:
         if not new:
             return
         missing = sorted({number for key in new for number in key} - self._frames.keys())
-        self._frames.update(zip(missing, self._model.frames(self.strips[number] for number in missing), strict=True))
+        encoded = self._model.encoded(self.strips[number] for number in missing)
+        frames = (frame for batch in encoded for frame in zip(*batch, strict=True))
+        self._frames.update(zip(missing, frames, strict=True))
         self.frames_encoded += len(missing)
         for key in new:
             self.rows[key] = self._count, self._count + (key[0] != key[1])

@@ -18,6 +18,8 @@ Place = tuple[int, int]
 """The earlier and the later of two frames, or the numbers of two strips."""
 Frame = tuple[NDArray[Any], NDArray[Any]]
 """A frame's strip, or its features, as `frame1` and as `frame2`."""
+Encoded = tuple[NDArray[Any], NDArray[Any]]
+"""The same of a batch of frames."""
 Pair = tuple[Place, NDArray[Any], NDArray[Any]]
 """Two frames, then what stands for `frame1` and `frame2`."""
 
@@ -26,8 +28,8 @@ Pair = tuple[Place, NDArray[Any], NDArray[Any]]
 class PairModel:
     """A model that was given a video's own inputs."""
 
-    frames: Callable[[Iterable[Image]], Iterator[Frame]]
-    """What stands for each strip: its features, or itself."""
+    encoded: Callable[[Iterable[Image]], Iterator[Encoded]]
+    """What stands for strips, in batches: their features, or themselves."""
     answers: Callable[[Iterable[Pair]], Iterator[tuple[list[Place], Probabilities]]]
     """Label probabilities of pairs, batch by batch, with the frames they are of."""
 

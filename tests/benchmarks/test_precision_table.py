@@ -13,7 +13,16 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import precision_models  # noqa: E402
 import precisions  # noqa: E402
-from precisions import Row, judged, markdown, refusal, rows_so_far, save  # noqa: E402
+from precisions import (  # noqa: E402
+    Row,
+    judged,
+    markdown,
+    missing_variants,
+    progress,
+    refusal,
+    rows_so_far,
+    save,
+)
 
 ARCHITECTURE = "compact_aligned_resnet"
 
@@ -33,6 +42,7 @@ def test_a_row_is_exported_measured_written_and_not_made_again(tmp_path):
     assert row["agreement"] == 1
     assert row["max_difference"] < 1e-3
     assert row["layers"] == {"float32": 1}
+    assert done.stdout.startswith(f"1 of 1, 0:00:00 left | `{ARCHITECTURE}` | onnx fp32 | passed")
     assert row["size"] > 10**6
     assert f"| `{ARCHITECTURE}` | onnx fp32 | passed |" in output.with_suffix(".md").read_text()
     before = output.read_bytes()
@@ -94,6 +104,18 @@ def test_rows_made_under_other_conditions_are_not_mixed(tmp_path):
     with pytest.raises(SystemExit, match="other conditions"):
         rows_so_far(tmp_path / "p.json", {"cores": 4})
     assert rows_so_far(tmp_path / "none.json", {}) == []
+
+
+def test_only_rows_that_are_missing_are_made():
+    rows = [Row("one", "onnx fp32", "trained", "passed", None, 3.0)]
+    rows += [Row("two", variant, "trained", "refused", "no", 3.0) for variant in ("onnx fp32", "onnx int8")]
+    missing = missing_variants(rows, ["one", "two", "three"], ["onnx fp32", "onnx int8"])
+    assert missing == {"one": ["onnx int8"], "three": ["onnx fp32", "onnx int8"]}
+
+
+def test_the_time_left_is_that_of_the_rows_left_at_the_pace_so_far():
+    assert progress(2, 8, 60.0) == "2 of 8, 0:03:00 left"
+    assert progress(8, 8, 60.0) == "8 of 8, 0:00:00 left"
 
 
 def test_a_prepared_model_decides_the_golden_samples_with_room_to_spare():

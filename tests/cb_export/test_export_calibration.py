@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from captioned_dataset import write_dataset
 from click.testing import CliRunner
 from test_precisions import write_pairs
 from tiny_pairs import golden_of, seeded_model
 
-from cb_core.data.builder import VideoInputsGiven, create_dataset, find_videos
 from cb_core.data.torch_dataset import PairDataset
 from cb_export.calibration import Calibration, calibration_from_dataset, calibration_from_golden
 from cb_export.cli.export import export
@@ -21,24 +19,9 @@ from cb_runtime.errors import InputError, UsageError
 from cb_runtime.golden import GoldenSamples
 
 
-def data_videos():
-    """Load the videos of the dataset tests, which are in another folder."""
-    place = Path(__file__).parents[1] / "cb_core" / "data_videos.py"
-    spec = importlib.util.spec_from_file_location("data_videos_of_cb_core", place)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder, videos = tmp_path_factory.mktemp("dataset"), data_videos()
-    for number in range(3):
-        videos.write_captioned(
-            folder, f"v{number}", [(15, 35, "one"), (40, 50, "two"), (50, 60, "three")], 70, seed=number
-        )
-    create_dataset(folder / "d.db", find_videos(folder), given=VideoInputsGiven(region=videos.REGION))
-    return folder / "d.db"
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +63,7 @@ def test_the_digest_is_that_of_all_inputs(golden):
 
 def test_a_dataset_made_otherwise_than_the_model_takes_its_strips_is_refused(dataset, golden):
     metadata = ModelMetadata("tiny_pairs", preprocessing=Preprocessing(resize_strategy="crop"))
-    with pytest.raises(UsageError, match="Calibrate on a dataset made as the one it was trained on"):
+    with pytest.raises(UsageError, match="Give a dataset made as the one it was trained on"):
         calibration_from_dataset(dataset, golden, metadata)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import onnx
 import pytest
 from click.testing import CliRunner
 from test_export_command import wrong_bias
@@ -35,9 +36,35 @@ class Sleeps:
 
 def test_candidates_run_in_turn_and_the_slow_one_is_told_apart():
     order = []
-    times = interleaved_ms({"fast": Sleeps("fast", 0, order), "slow": Sleeps("slow", 0.05, order)}, {}, rounds=3)
-    assert order == ["slow", "fast", "fast", "slow"] * 2
+    times = interleaved_ms({"fast": Sleeps("fast", 0.01, order), "slow": Sleeps("slow", 0.12, order)}, {}, rounds=3)
+    turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert turns == ["slow", "fast", "slow", "fast", "slow"]
+    assert order.count("slow") == 2 * 4  # once untimed before each, as that takes longer than settling
     assert times["fast"] < times["slow"]
+
+
+def test_what_is_published_is_the_file_that_was_judged_and_each_precision_is_built_once(tmp_path, monkeypatch):
+    built, build = {}, onnx_target.build
+
+    def noted(graph, metadata, options, path):
+        complete = build(graph, metadata, options, path)
+        built.setdefault(options.precision, []).append(onnx.load(path).graph.SerializeToString())
+        return complete
+
+    monkeypatch.setattr(onnx_target, "build", noted)
+    monkeypatch.setattr(fastest, "interleaved_ms", lambda sessions, inputs: dict.fromkeys(sessions, 1.0) | {"fp16": 0})
+    done = run("--checkpoint", write_pairs(tmp_path), "--precision", "auto")
+    assert done.exit_code == 0, done.output
+    assert {precision: len(files) for precision, files in built.items()} == {"fp32": 1, "fp16": 1, "int8": 1}
+    assert onnx.load(tmp_path / "best.onnx").graph.SerializeToString() == built["fp16"][0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.golden.npz", "best.onnx", "best.pt"]
+
+
+def test_an_engine_that_wins_keeps_its_sidecar(tmp_path):
+    for name, content in (("fp16.engine", b"plan"), ("fp16.engine.json", b"{}")):
+        (tmp_path / name).write_bytes(content)
+    fastest._move(tmp_path / "fp16.engine", tmp_path / "best.engine", trt_target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.engine", "best.engine.json"]
 
 
 @pytest.mark.parametrize("winner", ["fp32", "fp16"])

@@ -104,6 +104,24 @@ def test_weights_come_back_within_half_a_step_of_their_channel():
     assert not back[2].any()
 
 
+def test_two_products_of_a_weight_and_an_activation_fit_into_16_bits():
+    _, integers = quantized_weight(np.linspace(-3, 3, 64, dtype=np.float32).reshape(4, 4, 2, 2), 0)
+    assert 2 * 255 * int(np.abs(integers).max()) < 2**15
+    assert int(np.abs(integers).max()) > 2**15 // (2 * 255) - 2, "no more room is left than needed"
+
+
+@pytest.mark.parametrize("kind", sorted(ROLES))
+def test_integer_kernels_compute_what_the_pairs_in_the_file_say(tmp_path, kind):
+    ort = pytest.importorskip("onnxruntime")
+    inputs = random_inputs(4, seed=1)
+    path = deeper_int8(tmp_path, kind)
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # computes the pairs in float
+    literal = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    (wanted,) = literal.run(None, dict(inputs))
+    np.testing.assert_allclose(open_session(path).run(inputs), wanted, atol=0.02 * np.abs(wanted).max())
+
+
 def test_int8_with_too_few_samples_is_refused(tmp_path):
     with pytest.raises(UsageError, match="at least 8 calibration samples"):
         export_checkpoint(write_run(tmp_path), options=ExportOptions(precision="int8"))
@@ -202,17 +220,22 @@ def test_probes_are_judged_by_margin_below_float32_and_reported_for_int8():
 @pytest.mark.parametrize("kind", sorted(ROLES))
 def test_one_int8_file_decides_in_openvino_as_in_onnx_runtime(tmp_path, kind):
     openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'cb-toolkit[openvino]'")
+    path, inputs = deeper_int8(tmp_path, kind), random_inputs(4, seed=1)
+    wanted = open_session(path).run(inputs)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    got = compiled([inputs[name] for name in INPUT_NAMES])[0]
+    np.testing.assert_allclose(got, wanted, atol=0.05 * np.abs(wanted).max())
+
+
+def deeper_int8(folder, kind):
+    """Write a late fusion in int8 whose encoders are `deeper`."""
     model = seeded_late_fusion(kind)
     model.encoders = nn.ModuleDict({name: deeper() for name in model.encoders})
     graph = trace(fold_batch_norm(DeploymentModel(model).eval(), tensors()))
     options = TargetOptions(precision="int8", calibration=random_inputs(16))
-    onnx_target.build(graph, ModelMetadata("tiny_late_fusion", precision="int8"), options, tmp_path / "a.onnx")
-    inputs = random_inputs(4, seed=1)
-    wanted = open_session(tmp_path / "a.onnx").run(inputs)
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(tmp_path / "a.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    got = compiled([inputs[name] for name in INPUT_NAMES])[0]
-    np.testing.assert_allclose(got, wanted, atol=0.05 * np.abs(wanted).max())
+    onnx_target.build(graph, ModelMetadata("tiny_late_fusion", precision="int8"), options, folder / "a.onnx")
+    return folder / "a.onnx"
 
 
 def deeper():

@@ -103,6 +103,16 @@ def test_verify_passes_with_the_golden_samples_beside_the_model(model, golden):
     assert result.stdout.strip().splitlines()[-1].startswith("Ran best.onnx with onnxruntime on cpu")
 
 
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_the_engine_asked_for_runs_with_the_streams_asked_for(model, golden, command):
+    pytest.importorskip("openvino")
+    few = {"bench": ("--runs", "1", "--rounds", "1", "--batch", "2", "--no-memory"), "verify": ("--batch", "2")}
+    wanted = ("--backend", "openvino", "--threads", "2", "--streams", "2", "--precision", "fp32", "--json")
+    document = json.loads(run(command, model, *few[command], *wanted).stdout)
+    engine = document["session"] if command == "verify" else document["artifacts"][0]["engine"]
+    assert (engine["backend"], engine["streams"], engine["threads"], engine["precision"]) == ("openvino", 2, 2, "fp32")
+
+
 def test_verify_fails_with_code_7_and_says_what_differs(model, golden, tmp_path):
     other = dataclasses.replace(golden, logits=golden.logits + np.float32(0.5))
     other.save(tmp_path / "other.npz")

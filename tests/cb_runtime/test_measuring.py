@@ -73,6 +73,18 @@ class TestTiming:
         assert seconds.tolist() == [[1, 2, 3], [10, 20, 60]]
         assert median_ratio(seconds[0], seconds[1]) == 10
 
+    def test_a_contender_may_run_untimed_before_each_turn_until_the_other_has_calmed_down(self):
+        now, order = [0.0], []
+
+        def spend(name, seconds):
+            now[0] += seconds
+            order.append(name)
+
+        contenders = [lambda: spend("a", 1), lambda: spend("b", 5)]
+        seconds = interleaved_seconds(contenders, rounds=2, warm_up=0, clock=lambda: now[0], settle_seconds=3)
+        assert seconds.tolist() == [[1, 1], [5, 5]]
+        assert "".join(order) == "aaaa" + "bb" + "bb" + "aaaa"
+
 
 class TestBench:
     def test_every_batch_size_is_measured_for_every_artifact_and_the_first_is_the_unit(self, model):

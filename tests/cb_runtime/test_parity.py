@@ -112,6 +112,27 @@ def test_a_flip_where_the_reference_was_undecided_is_forgiven_below_fp32():
     assert not compare(reference, candidate, unlabelled, "fp32")
 
 
+def test_flips_near_a_tie_break_shares_alone_and_a_sure_one_more_than_that():
+    labels = np.arange(20) % 5
+    for margin, only_shares in ((0.4, True), (0.6, False)):
+        reference, candidate = logits_of(labels), logits_of(labels)
+        reference[3, 3] = margin
+        candidate[3, 3] = -margin
+        report = compare(reference, candidate, labels, "int8")
+        assert not report
+        assert report.only_shares_failed is only_shares
+    assert compare(reference, reference, labels, "int8").only_shares_failed is False
+
+
+def test_an_engine_wrong_at_one_batch_size_fails_by_more_than_shares(session, golden):
+    def wrong_at_two(logits, inputs):
+        return logits[:, ::-1] if len(logits) == 2 else logits
+
+    report = verify_session(Altered(session, wrong_at_two, "int8"), golden, batches=(1, 2, 3))
+    assert report.failures
+    assert report.only_shares_failed is False
+
+
 def test_lost_macro_f1_fails_the_gate():
     labels = np.arange(2000) % 5
     reference, candidate = logits_of(labels, margin=0.01), logits_of(labels, margin=0.01)

@@ -60,7 +60,7 @@ def source(monkeypatch):
 
     def use(levels, **options):
         made = FakeSource(levels, **options)
-        monkeypatch.setattr(predictor_module, "open_source", lambda path: made)
+        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: made)
         return made
 
     return use

@@ -18,7 +18,7 @@ from cb_runtime.features import VideoInputs
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session, softmax
 from cb_runtime.skipping import Skipping, coarse
-from cb_runtime.skipping.coarse import search_coarse_to_fine
+from cb_runtime.skipping.coarse import search_coarse_to_fine, windows_of
 from cb_runtime.skipping.likeness import KeptStrips
 from cb_runtime.skipping.looked import PairModel
 
@@ -123,9 +123,10 @@ def search(levels, first, window, label=None, alike=np.array_equal, told=lambda 
             levels = int(one[0, 0, 0]), int(other[0, 0, 0])
             yield [place], probabilities_of(*levels)[None] if label is None else sure_of(label(*levels))
 
-    model = PairModel(lambda strips: ((strip, strip) for strip in strips), answers)
+    model = PairModel(lambda strips: ((strip[None], strip[None]) for strip in strips), answers)
     strips = (np.full((16, 24, 3), level, np.uint8) for level in levels)
-    looked = search_coarse_to_fine(model, KeptStrips(strips, alike), (1, 2, 3), first, window, told)
+    windows = windows_of(KeptStrips(strips, alike), window)
+    looked = search_coarse_to_fine(model, windows, (1, 2, 3), first, told)
     found = np.concatenate([np.zeros((0, 5), np.float32), *looked.answers])[np.array(looked.answer_of, int)]
     return found.argmax(axis=1)
 

@@ -1,0 +1,33 @@
+"""The options that choose an engine, the same in every command that runs a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        help="Engine of an ONNX file, by itself or in a package: onnxruntime or openvino.",
+    ),
+    click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        help="The artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it.",
+    ),
+    click.option("--streams", type=int, help="Batches that OpenVINO computes at once.  [default: 1]"),
+)
+
+
+def engine_options(command: F) -> F:
+    """Give a command `--backend`, `--precision` and `--streams`, keyword arguments of `open_session`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
