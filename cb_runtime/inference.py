@@ -35,6 +35,7 @@ from cb_runtime.outputs import replaces, suffix_of, video_db, write_track
 from cb_runtime.pipeline import Profile
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.skipping import Skipping
 
 
 class Predicts(Protocol):
@@ -43,6 +44,11 @@ class Predicts(Protocol):
     @property
     def model(self) -> dict[str, Any]:
         """What results say of the model; `sha256` is part of the settings."""
+        ...
+
+    @property
+    def skipping(self) -> Skipping:
+        """What need not be looked at; part of the settings."""
         ...
 
     def predict_video(
@@ -264,6 +270,7 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
         "min_frames": settings.decode.min_frames,
         "change_penalty": settings.decode.change_penalty,
         "distances": settings.decode.distances,
+        "skipping": predictor.skipping.to_dict(),
         "formats": sorted(settings.formats),
     }
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()

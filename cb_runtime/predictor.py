@@ -44,6 +44,7 @@ from cb_runtime.results import CaptionTrack
 from cb_runtime.scored_video import NO_TEXT, ScoredVideo, ocr_shift, shortness, unscored
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
+from cb_runtime.skipping import Skipping
 from cb_runtime.video import open_source
 from cb_runtime.video.types import Frame, FrameSource, Image
 
@@ -81,8 +82,11 @@ class BoundaryPredictor:
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
         reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
         public_key: PEM file of the ed25519 key that must have signed a package.
+        skip: Frames that share the work of a frame before: `none`; `equal`, where strips are equal to the bit, which
+            changes no result; or `noise`, where they differ by no more than noise.
+        coarse: First distance of a coarse-to-fine search, in frames: 2, 4, 8 or 16; 1 scores all pairs.
 
-    Raises what `open_session` raises, and UsageError for a batch size below 1.
+    Raises what `open_session` raises, and UsageError for a batch size below 1 or for `skip` and `coarse`.
     """
 
     def __init__(
@@ -100,7 +104,10 @@ class BoundaryPredictor:
         font_encoder: FontEncoder | None = None,
         reuse: bool = True,
         public_key: str | Path | None = None,
+        skip: str = Skipping.skip,
+        coarse: int = Skipping.coarse,
     ) -> None:
+        self.skipping = Skipping(skip, coarse)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
@@ -311,10 +318,13 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = scored.statistics() | ({} if scored.layout is None else {"batch_size": self.batch_size})
+        statistics = scored.statistics() | ({} if scored.layout is None else self._settings())
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, **self.skipping.to_dict()}
 
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
@@ -342,6 +352,7 @@ class BoundaryPredictor:
                 inputs,
                 distances=distances,
                 batch_size=self.batch_size,
+                skipping=self.skipping,
                 total=source.info.frame_count,
                 progress=progress,
                 pipeline=pipeline,

@@ -50,7 +50,9 @@ class ScoredVideo:
         frames = len(self.pts)
         return {
             "frames": frames,
+            "frames_encoded": self.scores.frames_encoded,
             "pairs": self.scores.count,
+            "pairs_scored": self.scores.pairs_scored,
             "distances": list(self.scores.distances),
             "contradictions": int(contradictions(self.scores).sum()),
             "seconds": round(self.seconds, 3),

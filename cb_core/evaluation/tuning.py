@@ -25,6 +25,7 @@ from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.scored_video import ScoredVideo
+from cb_runtime.skipping import Skipping
 
 DISTANCES = ((1,), (1, 2), (1, 2, 3))
 CHANGE_PENALTIES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
@@ -88,6 +89,10 @@ class _Decoded:
     @property
     def model(self) -> Mapping[str, Any]:
         return self._predictor.model
+
+    @property
+    def skipping(self) -> Skipping:
+        return self._predictor.skipping
 
     def score_video(self, path: Path, *, layout_file: Path, progress: Progress) -> ScoredVideo:
         return self._predictor.score_video(path, layout_file=layout_file, progress=progress)

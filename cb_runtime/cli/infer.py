@@ -12,6 +12,7 @@ import click
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import StorageError, UsageError
+from cb_runtime.skipping import Skipping
 
 if TYPE_CHECKING:
     from cb_runtime.errors import CbError
@@ -41,6 +42,21 @@ if TYPE_CHECKING:
     "--reuse/--no-reuse",
     default=True,
     help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+)
+@click.option(
+    "--skip",
+    default=Skipping.skip,
+    show_default=True,
+    help="Frames that share the work of one before: none, equal (the same to the bit; changes no result), noise "
+    "(differ by no more than noise).",
+)
+@click.option(
+    "--coarse",
+    type=int,
+    default=Skipping.coarse,
+    show_default=True,
+    help="Compare frames 2, 4, 8 or 16 apart first, and look between them only where something may have changed; "
+    "1 looks at all.",
 )
 @click.option(
     "--jobs",
@@ -115,6 +131,8 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         plugins=options["plugins"],
         reuse=options["reuse"],
         public_key=options["public_key"],
+        skip=options["skip"],
+        coarse=options["coarse"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
     profile = Profile() if options["profile"] else None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cb_runtime.backends import Executor
 from cb_runtime.engine_choice.ways import Choice, Trial, Way
-from cb_runtime.errors import ContractError, MissingPackageError, ModelError
+from cb_runtime.errors import CbError, ContractError, MissingPackageError, ModelError, UsageError
 
 TIE = 1.05
 """Least ratio to the plain way at which another is taken."""
@@ -37,16 +37,19 @@ def choose(ways: Sequence[Way], measures: Measures) -> tuple[Executor, Choice]:
         ways: At least one, the plain one first. At most three are open at once.
         measures: How they are opened, judged and timed.
 
-    Raises what opening the plain one raises, where none can be opened, or the file is no artifact of ours.
+    Raises what opening the plain one raises, where none can be opened, the file is no artifact of ours, or the plain
+    one cannot be had as it was asked for.
     """
     race = _Race(measures)
-    failures: list[ModelError | MissingPackageError] = []
+    failures: list[CbError] = []
     for way in ways:
         try:
             race.enter(way, measures.open(way))
         except ContractError:
             raise
-        except (ModelError, MissingPackageError) as error:
+        except (ModelError, MissingPackageError, UsageError) as error:
+            if isinstance(error, UsageError) and way is ways[0]:
+                raise  # it is what the user asked for; that of another way is only that it cannot be had
             failures.append(error)
             race.trials.append(Trial(str(way), None, str(error)))
         if race.is_over:
