@@ -10,7 +10,7 @@ import pytest
 from tiny_models import CAPTION, EMPTY, OTHER, REGION_TEXT, bright_video, levels_of, tiny_model
 from tiny_videos import make_video
 
-from cb_runtime import cores, limits
+from cb_runtime import cores, limits, source_scoring
 from cb_runtime import predictor as predictor_module
 from cb_runtime.errors import ContractError, InputError, UsageError
 from cb_runtime.geometry import Box
@@ -170,7 +170,7 @@ class TestEnds:
             raise ContractError("no strip")
 
         made = source()
-        monkeypatch.setattr(predictor_module, "strip", failing)
+        monkeypatch.setattr(source_scoring, "strip", failing)
         with pytest.raises(ContractError, match="no strip") as caught:
             BoundaryPredictor(model).score_video("x", region=REGION_TEXT, overlap=True)
         assert released(made), caught
