@@ -49,7 +49,7 @@ def build_and_gate(
     """
     building = merged.target_options(options, progress)
     metadata = target.build(graph or merged.graph(options), merged.metadata(options), building, path)
-    session = open_session(path, device=target.GATE_DEVICE, reuse=False)
+    session = open_session(path, device=target.GATE_DEVICE, reuse=False, measure=False)
     batches = target.gate_batches(building, options.batches)
     report = run_gate(session, merged.reference, merged.judged(options.precision), batches, progress)
     return Built(path, metadata, report, session)

@@ -265,7 +265,7 @@ def finish_default_model(work: Path, checkpoint: Path, progress: Progress) -> Pa
     load_golden_samples(golden_path(checkpoint)).sample(GOLDEN).save(golden)
     _save_weights(checkpoint, weights)
     plain = export_checkpoint(weights, work / "untuned.onnx", ExportOptions(golden=golden), progress)
-    predictor = BoundaryPredictor(plain.path, "cpu")
+    predictor = BoundaryPredictor(plain.path, "cpu", measure=False)
     scored = list(score_once(predictor, find_videos(work / "tuning"), TRUTH, progress=progress))
     tune_decoding(predictor, scored, progress).save(work / "decoding.json")
     options = ExportOptions(golden=golden, decoding=decoding_from_file(work / "decoding.json"))

@@ -88,7 +88,7 @@ def gate_source(
     Raises ModelError when an ONNX in a precision that runs on any CPU cannot be run: it is broken.
     """
     try:
-        session = open_session(onnx_file, device="cpu", reuse=False)
+        session = open_session(onnx_file, device="cpu", reuse=False, measure=False)
         return Unverified(reason, run_gate(session, reference, golden, batches, progress))
     except ModelError:
         if network.metadata.precision in RUNS_ON_CPU:

@@ -167,7 +167,7 @@ def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: 
 
     `stages.json` then says how it went.
     """
-    session = open_session(artifact, device="cpu")
+    session = open_session(artifact, device="cpu", measure=False)
     assert session.stages is not None  # or opening would have failed
     report = run_gate(_Staged(session, session.stages), reference, golden, tuple(sorted({min(batches), max(batches)})))
     manifest = read_manifest(artifact)

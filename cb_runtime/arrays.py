@@ -102,7 +102,8 @@ def _allowed(name: str, value: Any, device: int, *, on_gpu: bool) -> Any:  # noq
     if not on_gpu:
         raise ContractError(
             f"Input '{name}' lies on cuda:{device}, and this model takes arrays from main memory only. Copy it there "
-            "first (PyTorch: .cpu(), CuPy: .get()), or run an engine of TensorRT."
+            "first (PyTorch: .cpu(), CuPy: .get()), or open a model on that GPU: an engine, or an ONNX file with "
+            f"device='cuda:{device}'."
         )
     return value
 

@@ -25,7 +25,7 @@ from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import Fade, StripProducts, find_fades
 from cb_runtime.scoring import PairScores
 from cb_runtime.spans import Span
-from cb_runtime.trellis import Trellis
+from cb_runtime.trellis import Path, Trellis
 
 CONTRADICTION = "contradiction"
 """Flag of a caption at one of whose neighbouring pairs the two directions claim different labels."""
@@ -33,7 +33,12 @@ CONTRADICTION = "contradiction"
 PROBABILITY_FLOOR = 1e-5
 """Least probability a label is given: one pair the model is wrongly certain of must not outvote its neighbours."""
 
+CUT_PROBABILITY = 0.98
+"""Two neighbours that show a change with at least this probability show all of it: it is a cut, no fade."""
+
 Array = NDArray[np.float64]
+
+_CHANGES = [index for index, label in enumerate(LABELS) if label not in ("same", "empty_empty")]
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def decode_spans(
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
     posteriors = trellis.posteriors(evidence)
-    fades = find_fades(path.starts, path.ends, products) if products else {}
+    fades = _fades(path, products, sure_changes(scores)) if products else {}
     times = [*pts, _end_of_video(pts, durations)]
     doubted = contradictions(scores)
     spans = []
@@ -191,6 +196,23 @@ def contradictions(scores: PairScores) -> NDArray[np.bool_]:
     claimed = np.asarray(REVERSED_LABEL)[scores.backward.argmax(axis=1)]
     differ: NDArray[np.bool_] = scores.forward.argmax(axis=1) != claimed
     return differ
+
+
+def sure_changes(scores: PairScores) -> NDArray[np.bool_]:
+    """Tell for each pair of neighbours whether both directions together are sure that the caption changes there."""
+    both = np.exp((_log(scores.forward) + _log(scores.backward[:, REVERSED_LABEL])) / 2)
+    sure: NDArray[np.bool_] = both[:, _CHANGES].sum(axis=1) >= CUT_PROBABILITY * both.sum(axis=1)
+    return sure
+
+
+def _fades(path: Path, products: StripProducts, sure: NDArray[np.bool_]) -> dict[int, Fade]:
+    """Return the fades at the path's boundaries, but for those that the model sees whole between two frames.
+
+    A background that darkens or moves around a cut may look like a fade; between neighbours of a fade too little
+    changes for the model to be sure.
+    """
+    found = find_fades(path.starts, path.ends, products)
+    return {boundary: fade for boundary, fade in found.items() if not sure[boundary - 1]}
 
 
 def _edge(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 EXTRA_OF_MODULE = {
     "onnxruntime": "onnx",
+    "openvino": "openvino",
     "rapidocr": "ocr",
     "torch": "train",
     "torchvision": "train",

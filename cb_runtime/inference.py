@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,9 +30,12 @@ from cb_runtime.errors import (
 from cb_runtime.files import atomic_path, check_writable, sha256_of_file
 from cb_runtime.inference_record import OutputRecord, read_record, record_path
 from cb_runtime.layout import CaptionLayout
+from cb_runtime.many_videos import VideoProgress, check_jobs, on_videos, told_apart
 from cb_runtime.outputs import replaces, suffix_of, video_db, write_track
+from cb_runtime.pipeline import Profile
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.skipping import Skipping
 
 
 class Predicts(Protocol):
@@ -40,6 +44,11 @@ class Predicts(Protocol):
     @property
     def model(self) -> dict[str, Any]:
         """What results say of the model; `sha256` is part of the settings."""
+        ...
+
+    @property
+    def skipping(self) -> Skipping:
+        """What need not be looked at; part of the settings."""
         ...
 
     def predict_video(
@@ -51,9 +60,16 @@ class Predicts(Protocol):
         min_frames: int | None,
         change_penalty: float | None,
         distances: tuple[int, ...] | None,
+        timeout: float | None,
+        decode_threads: int | None,
+        profile: Profile | None,
         progress: Progress,
     ) -> CaptionTrack:
         """Find the captions of one video."""
+        ...
+
+    def shared(self, halt: threading.Event, profile: Profile | None = None) -> AbstractContextManager[Predicts]:
+        """Give a predictor for several threads at once."""
         ...
 
 
@@ -68,6 +84,10 @@ class InferSettings:
     layout_file: Path | None = None
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     """What to decode otherwise than the model says; the model's own settings are part of its digest."""
+    timeout: float | None = None
+    """Seconds for each video; what was done until then is written, and done again by `resume`."""
+    decode_threads: int | None = None
+    """Threads that decode a video file; None chooses by the number of cores."""
     resume: bool = False
     """Leave out videos whose outputs exist and were made by the same settings, model and video."""
     overwrite: bool = False
@@ -116,32 +136,54 @@ def _without_boxes(layout: CaptionLayout | None) -> dict[str, Any] | None:
 
 
 def infer_videos(
-    predictor: Predicts, videos: Sequence[Path], settings: InferSettings, progress: Progress = no_progress
-) -> Iterator[VideoOutcome]:
-    """Find and write the captions of each video; give its outcome as soon as it is done.
+    predictor: Predicts,
+    videos: Sequence[Path],
+    settings: InferSettings,
+    progress: Progress = no_progress,
+    *,
+    jobs: int = 1,
+    profile: Profile | None = None,
+) -> Generator[VideoOutcome, None, None]:
+    """Find and write the captions of each video; give the outcomes in the videos' order, as soon as they are there.
 
     A video that cannot be read, does not fit the region, or has a file of the user's where its output would go, is
     reported in its outcome. What is wrong with the model, an option, the output folder or a missing package concerns
-    all videos and is raised; what was finished before is kept.
+    all videos and is raised; what was finished before is kept. Close the iterator to end early.
+
+    Args:
+        predictor: Finds captions.
+        videos: Video files and databases.
+        settings: How they are read and where results go.
+        progress: Told how far each video is, with `jobs` from several threads.
+        jobs: Videos at once, each written as soon as it is done; see `BoundaryPredictor.predict_videos`.
+        profile: Told what the stages of all videos do.
 
     Raises:
-        UsageError: Two videos would write one file.
+        UsageError: Two videos would write one file, or less than one job.
         StorageError: The output folder cannot be written, which is found out before any work, or the disk is full.
     """
+    check_jobs(jobs)
     _check_names(videos, settings)
     check_writable(settings.output)
-    for number, video in enumerate(videos, 1):
-        prefix = f"{number}/{len(videos)} {video.name}: " if len(videos) > 1 else ""
 
-        def told(phase: str, done: int, total: int | None = None, prefix: str = prefix) -> None:
-            progress(prefix + phase, done, total)
+    def work(own: Predicts, item: tuple[Path, VideoProgress]) -> VideoOutcome:
+        return _outcome(own, *item, settings, profile)
 
-        try:
-            yield _finished(predictor, video, settings) or _inferred(predictor, video, settings, told)
-        except StorageError:
-            raise
-        except (InputError, UsageError) as error:
-            yield VideoOutcome(video, {}, error=error)
+    items = list(zip(videos, told_apart(progress, videos), strict=True))
+    return on_videos(predictor, work, items, jobs, profile)
+
+
+def _outcome(
+    predictor: Predicts, video: Path, progress: VideoProgress, settings: InferSettings, profile: Profile | None
+) -> VideoOutcome:
+    try:
+        return _finished(predictor, video, settings) or _inferred(predictor, video, settings, progress, profile)
+    except StorageError:
+        raise
+    except (InputError, UsageError) as error:
+        return VideoOutcome(video, {}, error=error)
+    finally:
+        progress.finished()
 
 
 def _check_names(videos: Sequence[Path], settings: InferSettings) -> None:
@@ -153,7 +195,9 @@ def _check_names(videos: Sequence[Path], settings: InferSettings) -> None:
                 raise UsageError(f"{other} and {video} would both write {path}. Give them separate --output folders.")
 
 
-def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progress: Progress) -> VideoOutcome:
+def _inferred(
+    predictor: Predicts, video: Path, settings: InferSettings, progress: Progress, profile: Profile | None
+) -> VideoOutcome:
     digest = _settings_digest(predictor, video, settings)
     _check_replaceable(video, settings)
     track = predictor.predict_video(
@@ -163,15 +207,19 @@ def _inferred(predictor: Predicts, video: Path, settings: InferSettings, progres
         min_frames=settings.decode.min_frames,
         change_penalty=settings.decode.change_penalty,
         distances=settings.decode.distances,
+        timeout=settings.timeout,
+        decode_threads=settings.decode_threads,
+        profile=profile,
         progress=progress,
     )
     written = _write(track, video, settings)
     outputs = settings.outputs_of(video)
     if any(path.exists() and path.samefile(video) for path in outputs.values()):
         digest = _settings_digest(predictor, video, settings)  # results went into the video database itself
-    record = OutputRecord(digest, written, len(track.spans), track.partial, track.messages)
-    record.save(record_path(settings.output, video))
     statistics = dict(track.statistics)
+    done = None if statistics.get("timed_out") else digest  # without a digest it is not taken for finished
+    record = OutputRecord(done, written, len(track.spans), track.partial, track.messages)
+    record.save(record_path(settings.output, video))
     return VideoOutcome(video, outputs, len(track.spans), track.partial, track.messages, statistics, track.layout)
 
 
@@ -222,6 +270,7 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
         "min_frames": settings.decode.min_frames,
         "change_penalty": settings.decode.change_penalty,
         "distances": settings.decode.distances,
+        "skipping": predictor.skipping.to_dict(),
         "formats": sorted(settings.formats),
     }
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""In which arithmetic the layers of an ONNX file compute, read without the `onnx` package.
+"""Metadata of an ONNX file, and in which arithmetic its layers compute, read without the `onnx` package.
 
 An ONNX file is one protobuf message (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); the wire format is simple
 enough to pick out nodes and the types and sizes of weights, and to skip all else. A layer's arithmetic is the type of
@@ -97,6 +97,16 @@ def layers_of_onnx(path: Path) -> dict[str, LayerShare]:
             # Not closed by hand: pieces of it live until the last of them is looked at.
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return layers_of_bytes(memoryview(content))
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"{path} cannot be read as ONNX ({error}). It is cut short, or another file.") from error
+
+
+def properties_of_onnx(path: Path) -> dict[str, str]:
+    """Return the `metadata_props` of an ONNX file. Raises ModelError when it is cut short, or is no ONNX."""
+    try:
+        with path.open("rb") as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return dict(_entry(value) for number, value in _fields(content) if number == 14)  # ModelProto.metadata_props
     except (ValueError, IndexError) as error:
         raise ModelError(f"{path} cannot be read as ONNX ({error}). It is cut short, or another file.") from error
 
@@ -244,6 +254,15 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
             return value, at
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
+
+
+def _entry(value: int | memoryview) -> tuple[str, str]:
+    """Read a StringStringEntryProto: key and value."""
+    fields = dict(_fields(value)) if isinstance(value, memoryview) else {}
+    texts = [_text(one) for one in (fields.get(1), fields.get(2)) if isinstance(one, memoryview)]
+    if len(texts) != 2:
+        raise ValueError("an entry of the metadata without a key or a value")
+    return texts[0], texts[1]
 
 
 def _text(value: memoryview) -> str:

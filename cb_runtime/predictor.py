@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.contract import Decoding, ModelMetadata
-from cb_runtime.decoding import DecodeOptions, contradictions, decode_spans
+from cb_runtime.cores import usable_cores
+from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
@@ -23,44 +26,33 @@ from cb_runtime.files import sha256_of_file
 from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
+from cb_runtime.limits import OutOfTime, TimeLimit
+from cb_runtime.many_videos import (
+    VideoOptions,
+    VideoProgress,
+    VideoResult,
+    check_jobs,
+    on_videos,
+    result_of,
+    told_apart,
+)
 from cb_runtime.models import default_model_path
+from cb_runtime.pipeline import Pipeline, Profile, counted, working
+from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scoring import PairScores, no_scores, score_strips
+from cb_runtime.scored_video import NO_TEXT, ScoredVideo, ocr_shift, shortness, unscored
+from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
+from cb_runtime.skipping import Skipping
 from cb_runtime.video import open_source
-from cb_runtime.video.types import FrameSource, Image, VideoInfo
+from cb_runtime.video.types import Frame, FrameSource, Image
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
 
-NO_TEXT = (
-    "No text like a caption's was seen in the sampled frames, so no frame was scored. If there are captions, give "
-    "their region with --region LEFT,TOP,RIGHT,BOTTOM."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredVideo:
-    """One video whose pairs are scored: everything that decoding needs, so that it can be decoded again."""
-
-    video: VideoInfo
-    layout: CaptionLayout | None
-    """None when no sampled frame showed text; then nothing was scored."""
-    pts: Sequence[int]
-    """Presentation time stamp of each of n frames, in units of `video.time_base`."""
-    durations: Sequence[int]
-    """How long each frame is shown, in the same units; 0 when unknown."""
-    scores: PairScores
-    """Label probabilities of the pairs of frames."""
-    partial: bool
-    """True when parts of the video could not be read."""
-    messages: tuple[str, ...]
-    """What the user should know; one line each."""
-    seconds: float
-    """Time that decoding the video, preparing strips and scoring took."""
-    products: StripProducts | None = None
-    """What fades are found by; None where no strip was made."""
+FRAMES_AHEAD = 4
+"""Decoded regions that wait to become strips; in full frames of 4K that is 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +72,21 @@ class BoundaryPredictor:
         path: An artifact (`.onnx`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is
             installed; None: the model in the box.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; only `auto` chooses.
+        backend: `auto`, `onnxruntime` or `openvino`; this and the next four as `open_session` takes them.
+        precision: `auto`, or the arithmetic.
         threads: CPU threads for arithmetic; None lets the engine choose.
+        streams: How many batches, or pieces of one, OpenVINO computes at once.
+        measure: Take the fastest of the ways that these leave open.
         batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
         reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
         public_key: PEM file of the ed25519 key that must have signed a package.
+        skip: Frames that share the work of a frame before: `none`; `equal`, where strips are equal to the bit, which
+            changes no result; or `noise`, where they differ by no more than noise.
+        coarse: First distance of a coarse-to-fine search, in frames: 2, 4, 8 or 16; 1 scores all pairs.
 
-    Raises what `open_session` raises, and UsageError for a batch size below 1.
+    Raises what `open_session` raises, and UsageError for a batch size below 1 or for `skip` and `coarse`.
     """
 
     def __init__(
@@ -95,21 +94,38 @@ class BoundaryPredictor:
         path: str | Path | None = None,
         device: str = "auto",
         *,
+        backend: str = "auto",
+        precision: str = "auto",
         threads: int | None = None,
+        streams: int | None = None,
+        measure: bool = True,
         batch_size: int | None = None,
         plugins: Sequence[str | Path] = (),
         font_encoder: FontEncoder | None = None,
         reuse: bool = True,
         public_key: str | Path | None = None,
+        skip: str = Skipping.skip,
+        coarse: int = Skipping.coarse,
     ) -> None:
+        self.skipping = Skipping(skip, coarse)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
         self.session = open_session(
-            self.path, device=device, threads=threads, plugins=plugins, reuse=reuse, public_key=public_key
+            self.path,
+            device=device,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            streams=streams,
+            measure=measure,
+            plugins=plugins,
+            reuse=reuse,
+            public_key=public_key,
         )
         self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
         self._font_encoder = font_encoder
+        self._halt: threading.Event | None = None
         if font_encoder is not None:
             self._check_font_model(font_encoder.version)
 
@@ -147,6 +163,10 @@ class BoundaryPredictor:
         distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
+        timeout: float | None = None,
+        decode_threads: int | None = None,
+        overlap: bool | None = None,
+        profile: Profile | None = None,
         progress: Progress = no_progress,
     ) -> CaptionTrack:
         """Find the captions of one video file or video database.
@@ -160,10 +180,16 @@ class BoundaryPredictor:
             distances: Distances of the pairs that are scored and decoded; see `Decoding`.
             font_embedding: The video's caption style, for models trained with one, in place of the `font_encoder`'s.
             detector: Finds text for the layout; rapidocr when left out.
+            timeout: Seconds after which no further frame is taken: what was taken until then (some batches are under
+                way) is scored and decoded, and the result is partial.
+            decode_threads: Threads that decode a video file; None chooses by the number of cores.
+            overlap: Decode, prepare strips, encode and classify at the same time, each in a thread of its own; None:
+                where there is more than one core, or a GPU. Results are the same.
+            profile: Told what each stage does with its time.
             progress: Told about every batch of frames.
 
         Returns:
-            Captions in time order, `partial` when some of the video could not be decoded.
+            Captions in time order, `partial` when some of the video could not be decoded, or not in time.
 
         Raises:
             UsageError: Options out of range; and what `score_video` raises.
@@ -176,9 +202,64 @@ class BoundaryPredictor:
             distances=distances,
             font_embedding=font_embedding,
             detector=detector,
+            timeout=timeout,
+            decode_threads=decode_threads,
+            overlap=overlap,
+            profile=profile,
             progress=progress,
         )
-        return self.decode(scored, options)
+        with working(profile, "spans", streaming=False):
+            counted(len(scored.pts))
+            return self.decode(scored, options)
+
+    def predict_videos(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        jobs: int = 1,
+        progress: Progress = no_progress,
+        **options: Unpack[VideoOptions],
+    ) -> Generator[VideoResult, None, None]:
+        """Find the captions of many videos; give each one's result in the order given, as soon as it is there.
+
+        Several at once share the model, and what they ask of it at the same time is run together. Captions are those of
+        one video after another; as batches are joined otherwise each time, probabilities may differ in the last bits.
+        Close the iterator to end early.
+
+        Args:
+            paths: Videos and video databases.
+            jobs: Videos at once. The stages of one video keep two cores busy: there, more gain nothing.
+            progress: Told about every batch of frames of every video, with the video's place and name in the phase;
+                from several threads.
+            options: As in `predict_video`, for each video. A `detector` must bear being called from several threads.
+
+        Returns:
+            Results in order. A video that cannot be read or used has its error in its own result.
+
+        Raises:
+            UsageError: Less than one job.
+            ModelError and others: What is wrong with the model or a missing package ends all.
+        """
+        check_jobs(jobs)
+        videos = [Path(path) for path in paths]
+        items = list(zip(videos, told_apart(progress, videos), strict=True))
+
+        def work(predictor: BoundaryPredictor, item: tuple[Path, VideoProgress]) -> VideoResult:
+            return result_of(predictor, item, options)
+
+        return on_videos(self, work, items, jobs, options.get("profile"))
+
+    @contextmanager
+    def shared(self, halt: threading.Event, profile: Profile | None = None) -> Iterator[BoundaryPredictor]:
+        """Give a predictor like this one for several threads at once: what they ask of the model is run together.
+
+        When `halt` is set, whatever works on a video raises `Halted` soon. A `profile` is told what the model does.
+        """
+        _ = self.model  # read the file once, not in every thread
+        with Batcher(self.batch_size, profile) as batcher:
+            other = copy(self)
+            other.session, other._halt = batcher.session(self.session), halt
+            yield other
 
     def score_video(
         self,
@@ -189,13 +270,17 @@ class BoundaryPredictor:
         distances: tuple[int, ...] | None = None,
         font_embedding: FontEmbedding | None = None,
         detector: TextDetector | None = None,
+        timeout: float | None = None,
+        decode_threads: int | None = None,
+        overlap: bool | None = None,
+        profile: Profile | None = None,
         progress: Progress = no_progress,
     ) -> ScoredVideo:
         """Score the pairs of one video file or video database; arguments as in `predict_video`.
 
         Raises:
             InputError: The video or layout cannot be read.
-            UsageError: A region that does not fit.
+            UsageError: A region that does not fit, a timeout of 0 seconds or less, or less than one thread.
             ContractError: The model needs a font embedding that was not given, or was given one it does not use.
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
@@ -205,14 +290,24 @@ class BoundaryPredictor:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
         distances = distances or self.metadata.decoding.distances
-        with closing(open_source(path)) as source:
-            layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=progress)
+        limit = TimeLimit(timeout)
+        pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
+        with closing(open_source(path, decode_threads=decode_threads)) as source:
+            try:
+                with pipeline.working("layout", unit="samples", streaming=False):
+                    told = limit.through(_counting(progress, pipeline))
+                    layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=told)
+            except OutOfTime:
+                return unscored(source, distances, limit.message(0), timed_out=True)
             if layout is None:
-                nothing = no_scores(distances)
-                return ScoredVideo(source.info, None, (), (), nothing, source.report.partial, (NO_TEXT,), 0.0)
+                return unscored(source, distances, NO_TEXT)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._scored(source, layout, inputs, distances, progress)
+            return self._scored(source, layout, inputs, distances, limit, pipeline, progress)
+
+    def _overlaps(self, wanted: bool | None) -> bool:
+        # On a single core threads only take turns, and changing between them costs.
+        return wanted if wanted is not None else usable_cores() > 1 or self.session.device != "cpu"
 
     def decode(self, scored: ScoredVideo, options: DecodeOptions | Decoding | None = None) -> CaptionTrack:
         """Return the captions that a scored video's probabilities give.
@@ -223,10 +318,13 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = {"frames": 0} if scored.layout is None else self._statistics(scored)
+        statistics = scored.statistics() | ({} if scored.layout is None else self._settings())
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
+
+    def _settings(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, **self.skipping.to_dict()}
 
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
@@ -239,51 +337,49 @@ class BoundaryPredictor:
         layout: CaptionLayout,
         inputs: VideoInputs,
         distances: tuple[int, ...],
+        limit: TimeLimit,
+        pipeline: Pipeline,
         progress: Progress,
     ) -> ScoredVideo:
         pts, durations, products = array("q"), array("q"), StripProducts()
         began = time.perf_counter()
-        scores = score_strips(
-            self.session,
-            self._strips(source, layout, pts, durations, products),
-            inputs,
-            distances=distances,
-            batch_size=self.batch_size,
-            total=source.info.frame_count,
-            progress=progress,
-        )
+        with pipeline:
+            frames = pipeline.ahead(source.frames(layout.region), "decode", depth=FRAMES_AHEAD)
+            strips = self._strips(limit.until(frames), layout, pts, durations, products)
+            scores = score_strips(
+                self.session,
+                pipeline.ahead(strips, "strips", depth=self.batch_size),
+                inputs,
+                distances=distances,
+                batch_size=self.batch_size,
+                skipping=self.skipping,
+                total=source.info.frame_count,
+                progress=progress,
+                pipeline=pipeline,
+            )
         seconds = time.perf_counter() - began
-        messages = (*source.report.messages, *_shortness(len(pts)), *layout.doubts(), *self._ocr_shift(layout))
-        partial = source.report.partial
-        return ScoredVideo(source.info, layout, pts, durations, scores, partial, messages, seconds, products)
+        late, partial = limit.ended_something, source.report.partial
+        messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
+        messages += (*layout.doubts(), *ocr_shift(self.metadata, layout))
+        return ScoredVideo(
+            source.info, layout, pts, durations, scores, partial or late, messages, seconds, products, late
+        )
 
     def _strips(
         self,
-        source: FrameSource,
+        frames: Iterable[Frame],
         layout: CaptionLayout,
         pts: array[int],
         durations: array[int],
         products: StripProducts,
     ) -> Iterator[Image]:
         """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
-        for frame in source.frames(layout.region):
+        for frame in frames:
             pts.append(frame.pts)
             durations.append(frame.duration)
             picture = strip(frame.image, self.metadata.preprocessing, layout.anchor)
             products.add(picture)
             yield picture
-
-    def _statistics(self, scored: ScoredVideo) -> dict[str, Any]:
-        frames, scores = len(scored.pts), scored.scores
-        return {
-            "frames": frames,
-            "pairs": scores.count,
-            "distances": list(scores.distances),
-            "contradictions": int(contradictions(scores).sum()),
-            "batch_size": self.batch_size,
-            "seconds": round(scored.seconds, 3),
-            "frames_per_second": round(frames / max(scored.seconds, 1e-9), 1),
-        }
 
     def _check_font_model(self, found: str | None) -> None:
         wanted = self.metadata.fontclip_model_version if self.metadata.use_font_embedding else None
@@ -303,21 +399,13 @@ class BoundaryPredictor:
             return given.values
         return None if self._font_encoder is None else self._font_encoder.embedding_of(source, layout)
 
-    def _ocr_shift(self, layout: CaptionLayout) -> Iterator[str]:
-        trained = (self.metadata.ocr_engine, self.metadata.ocr_engine_version)
-        found = (layout.ocr_engine, layout.ocr_engine_version)
-        # Without an engine in training its pictures were no engine's in particular.
-        if trained != found and self.metadata.ocr_engine is not None:
-            yield (
-                f"The model was trained with boxes from {_engine(*trained)}, this layout has boxes from "
-                f"{_engine(*found)}: results may be worse."
-            )
 
+def _counting(progress: Progress, pipeline: Pipeline) -> Progress:
+    """Return a callback that also counts, for the profile, each time it is told, and ends when somebody said stop."""
 
-def _engine(name: str | None, version: str | None) -> str:
-    return "no OCR engine" if name is None else f"{name} {version or 'of unknown version'}"
+    def told(phase: str, done: int, total: int | None = None) -> None:
+        pipeline.check()
+        counted(1)
+        progress(phase, done, total)
 
-
-def _shortness(frames: int) -> Iterator[str]:
-    if frames < 2:
-        yield f"Frames in the video: {frames}. A boundary stands between two frames, so it has none."
+    return told

@@ -1,13 +1,15 @@
 """Strips in, label probabilities out: the pairs of one video at small distances, in both directions, in batches.
 
-Each strip is read once and each pair scored once per direction. Memory holds one batch of pairs and as many strips as
-the largest distance asks for, whatever the video's length, and forty bytes of results a frame and distance. With a
-staged graph each strip is encoded once, in batches, and what is kept and paired are its features: those of the frames
-that the largest distance asks for, with the batches they came in.
+Each strip is read once, and no two strips are compared twice in a direction. Memory holds one batch of pairs and as
+many strips as the largest distance asks for, whatever the video's length, and some fifty bytes of results a frame and
+distance. With a staged graph each strip is encoded once, in batches, and what is kept and paired are its features:
+those of the frames that the largest distance asks for, with the batches they came in. Which strips need not be looked
+at, and what then stands for them, is up to `cb_runtime.skipping`.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,20 +21,19 @@ from numpy.typing import NDArray
 
 from cb_runtime.backends import Logits
 from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
-from cb_runtime.errors import ContractError, ModelError, UsageError
+from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.features import VideoInputs
+from cb_runtime.pipeline import Pipeline, counted
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
+from cb_runtime.skipping import Skipping
+from cb_runtime.skipping.coarse import MOST_FRAMES, search_coarse_to_fine, windows_of
+from cb_runtime.skipping.likeness import KeptStrips, alike_rule
+from cb_runtime.skipping.looked import Encoded, Frame, Looked, Pair, PairModel, Place, Probabilities
 from cb_runtime.stages import Stages
 from cb_runtime.video.types import Image
 
-Probabilities = NDArray[np.float32]
 _Array = NDArray[Any]
-_Place = tuple[int, int]
-_Frame = tuple[_Array, _Array]
-"""A frame's strip, or its features, as `frame1` and as `frame2`."""
-_Pair = tuple[_Place, _Array, _Array]
-"""Indices of the earlier and the later frame, then what stands for `frame1` and `frame2`."""
 _Run = Callable[[_Array, _Array], Logits]
 """From batches that stand for `frame1` and `frame2` to logits."""
 
@@ -45,6 +46,10 @@ class PairScores:
     """float32 `(n - d, 5)` at each distance: pairs `(frame i, frame i + d)`."""
     backward_at: Mapping[int, Probabilities]
     """float32 `(n - d, 5)` at each distance: pairs `(frame i + d, frame i)`."""
+    frames_encoded: int | None = None
+    """Number of strips that went through the model; None where that is not known."""
+    pairs_scored: int | None = None
+    """Number of pairs that did, each direction counted; the others share answers of these. None where not known."""
 
     @property
     def distances(self) -> tuple[int, ...]:
@@ -69,7 +74,7 @@ class PairScores:
 
 def no_scores(distances: tuple[int, ...] = Decoding.distances) -> PairScores:
     """Return the scores of a video without pairs."""
-    return _by_distance(_joined([]), 0, distances)
+    return _by_distance(Looked([], array("L"), 0), 0, distances)
 
 
 def score_strips(
@@ -79,8 +84,10 @@ def score_strips(
     *,
     distances: tuple[int, ...] = Decoding.distances,
     batch_size: int = 16,
+    skipping: Skipping | None = None,
     total: int | None = None,
     progress: Progress = no_progress,
+    pipeline: Pipeline | None = None,
 ) -> PairScores:
     """Score every pair of strips at some distances in both directions.
 
@@ -90,8 +97,10 @@ def score_strips(
         inputs: The video's own inputs, the same for all pairs.
         distances: Distances of the pairs in frames, ascending from 1.
         batch_size: Pairs per run of the model, each direction counted. The answer does not depend on it.
+        skipping: What need not be looked at; None takes the default, which changes no answer.
         total: Number of strips, for progress only; None when unknown.
         progress: Told the number of strips scored.
+        pipeline: Where encoding may run ahead of classifying; whoever gives it ends it. None: they take turns.
 
     Returns:
         Probabilities of n - d pairs for n strips at distance d; none for fewer than two strips.
@@ -105,18 +114,64 @@ def score_strips(
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
     if not distances_fit(distances):
         raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
-    if session.stages is None:
-        run, pairs = _run_on(session, inputs, batch_size), _pairs(_kept(strips, distances), distances)
+    wanted, pipeline = skipping or Skipping(), pipeline or Pipeline(overlapped=False)
+    kept = KeptStrips(strips, alike_rule(wanted.skip))
+    model = _model(session, inputs, batch_size)
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        progress("Scoring", told := done, total)
+
+    if wanted.coarse == 1:
+        encoded: Iterable[Encoded] = model.encoded(kept)
+        if session.stages is not None:
+            encoded = pipeline.ahead(encoded, "encode", depth=1, count=_frames_in)
+        with pipeline.working("classify" if session.stages else "model", unit="pairs"):
+            looked = _look_at_all(model, kept, encoded, distances, tell)
     else:
-        run = _classify_on(session.stages, inputs, batch_size)
-        pairs = _pairs(_encoded(session.stages, strips, batch_size), distances)
-    answers: list[Probabilities] = []
-    frames = 0
-    for places, first, second in _batches(pairs, batch_size):
-        answers.append(_probabilities(run(first, second), places))
-        frames = places[-1][1] + 1
-        progress("Scoring", frames, total)
-    return _by_distance(_joined(answers), frames, distances)
+        size = min(wanted.coarse * batch_size, MOST_FRAMES)  # so that the first comparisons fill a batch
+        windows = pipeline.ahead(windows_of(kept, size), "compare", depth=1, count=len)
+        with pipeline.working("search"):
+            looked = search_coarse_to_fine(model, windows, distances, wanted.coarse, tell)
+    frames = len(kept.numbers)
+    if told < frames:
+        tell(frames)
+    return _by_distance(looked, frames, distances)
+
+
+def _look_at_all(
+    model: PairModel,
+    kept: KeptStrips,
+    encoded: Iterable[Encoded],
+    distances: tuple[int, ...],
+    told: Callable[[int], None],
+) -> Looked:
+    """Score every pair of frames, unless the same strips stand for another pair that was scored."""
+    answers, answer_of = [], array("L")
+    frames = kept.for_each_frame(frame for batch in encoded for frame in zip(*batch, strict=True))
+    for places, batch in model.answers(_pairs(frames, distances, answer_of)):
+        answers.append(batch)
+        counted(len(places))
+        told(places[-1][1] + 1)
+    return Looked(answers, answer_of, kept.count)
+
+
+def _model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
+    """Return the model, its staged graph where it has one, with the video's own inputs."""
+    stages = session.stages
+    run = _run_on(session, inputs, batch_size) if stages is None else _classify_on(stages, inputs, batch_size)
+
+    def encoded(strips: Iterable[Image]) -> Iterator[Encoded]:
+        if stages is None:
+            return ((strip[None], strip[None]) for strip in strips)
+        return _encoded(stages, strips, batch_size)
+
+    def answers(pairs: Iterable[Pair]) -> Iterator[tuple[list[Place], Probabilities]]:
+        for places, first, second in _batches(pairs, batch_size):
+            yield places, _probabilities(run(first, second), places)
+
+    return PairModel(encoded, answers)
 
 
 def _run_on(session: Session, inputs: VideoInputs, batch_size: int) -> _Run:
@@ -153,23 +208,16 @@ def _rows(batch: dict[str, _Array], count: int) -> dict[str, _Array]:
     return {name: array[:count] for name, array in batch.items()}
 
 
-def _kept(strips: Iterable[Image], distances: tuple[int, ...]) -> Iterator[_Frame]:
-    """Give each strip, as `frame1` and as `frame2`, in a buffer where it stays as long as pairs need it."""
-    recent: Image | None = None
-    for index, strip in enumerate(strips):
-        if recent is None:
-            recent = np.empty((distances[-1] + 1, *strip.shape), strip.dtype)
-        kept = recent[index % len(recent)]
-        kept[...] = _alike(strip, kept)
-        yield kept, kept
-
-
-def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[_Frame]:
-    """Give each frame's features, as `frame1` and as `frame2`: every strip passes each encoder of frames once."""
+def _encoded(stages: Stages, strips: Iterable[Image], batch_size: int) -> Iterator[Encoded]:
+    """Give features of batches of frames, as `frame1` and as `frame2`: every strip passes each encoder once."""
     same = stages.roles["frame1"] == stages.roles["frame2"]
     for pictures in _stacked(strips, batch_size):
         first = stages.encode("frame1", pictures)
-        yield from zip(first, first if same else stages.encode("frame2", pictures), strict=True)
+        yield first, first if same else stages.encode("frame2", pictures)
+
+
+def _frames_in(encoded: Encoded) -> int:
+    return len(encoded[0])
 
 
 def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:
@@ -179,7 +227,7 @@ def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:
     for strip in strips:
         if buffer is None:
             buffer = np.empty((size, *strip.shape), strip.dtype)
-        buffer[count] = _alike(strip, buffer[0])
+        buffer[count] = strip
         count += 1
         if count == size:
             yield buffer
@@ -188,31 +236,37 @@ def _stacked(strips: Iterable[Image], size: int) -> Iterator[Image]:
         yield buffer[:count]
 
 
-def _alike(strip: Image, first: Image) -> Image:
-    if (strip.shape, strip.dtype) != (first.shape, first.dtype):
-        raise ContractError(
-            f"All strips must be alike, got {strip.dtype} {strip.shape} after {first.dtype} {first.shape}."
-        )
-    return strip
-
-
-def _pairs(frames: Iterable[_Frame], distances: tuple[int, ...]) -> Iterator[_Pair]:
-    """Give every pair at every distance in both directions as soon as its later frame is there.
+def _pairs(frames: Iterable[tuple[int, Frame]], distances: tuple[int, ...], answer_of: array[int]) -> Iterator[Pair]:
+    """Give every pair at every distance in both directions as soon as its later frame is there, but none twice.
 
     Frames are kept as they are given, without copies, for as long as a pair needs them.
+
+    Args:
+        frames: Of each frame the number of the strip that stands for it, and what was made of that strip.
+        distances: Distances of the pairs in frames.
+        answer_of: Filled with the place, among the pairs given, of the answer to each pair that was wanted.
     """
-    recent: deque[_Frame] = deque(maxlen=distances[-1] + 1)
-    for index, later in enumerate(frames):
-        recent.append(later)
+    recent: deque[tuple[int, Frame]] = deque(maxlen=distances[-1] + 1)
+    given: dict[Place, tuple[int, int]] = {}
+    count = 0
+    for index, (number, later) in enumerate(frames):
+        recent.append((number, later))
+        given = {key: rows for key, rows in given.items() if key[0] >= recent[0][0]}
         for distance in distances[: bisect_right(distances, index)]:
-            earlier = recent[-1 - distance]
-            yield (index - distance, index), earlier[0], later[1]
-            yield (index - distance, index), later[0], earlier[1]
+            other, earlier = recent[-1 - distance]
+            if (other, number) not in given:
+                place = (index - distance, index)
+                yield place, earlier[0], later[1]
+                if other != number:
+                    yield place, later[0], earlier[1]
+                given[other, number] = count, count + (other != number)
+                count += 1 + (other != number)
+            answer_of.extend(given[other, number])
 
 
-def _batches(pairs: Iterable[_Pair], size: int) -> Iterator[tuple[list[_Place], _Array, _Array]]:
+def _batches(pairs: Iterable[Pair], size: int) -> Iterator[tuple[list[Place], _Array, _Array]]:
     """Give full batches of pairs, and what is left at the end; their arrays are valid until the next batch."""
-    places: list[_Place] = []
+    places: list[Place] = []
     buffers: tuple[_Array, ...] = ()
     for place, one, other in pairs:
         if not buffers:
@@ -226,7 +280,7 @@ def _batches(pairs: Iterable[_Pair], size: int) -> Iterator[tuple[list[_Place], 
         yield places, buffers[0][: len(places)], buffers[1][: len(places)]
 
 
-def _probabilities(logits: Logits, places: list[_Place]) -> Probabilities:
+def _probabilities(logits: Logits, places: list[Place]) -> Probabilities:
     finite = np.isfinite(logits).all(axis=1)
     if not finite.all():
         one, other = places[int(finite.argmin())]
@@ -241,10 +295,11 @@ def _joined(batches: list[Probabilities]) -> Probabilities:
     return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *batches])
 
 
-def _by_distance(answers: Probabilities, frames: int, distances: tuple[int, ...]) -> PairScores:
-    """Sort answers, which came by frame, distance and direction, into one array per distance and direction."""
+def _by_distance(looked: Looked, frames: int, distances: tuple[int, ...]) -> PairScores:
+    """Give each pair its answer, and sort pairs by frame, distance and direction into arrays."""
     scored = np.arange(frames)[:, None] >= distances
     distance_of = np.broadcast_to(distances, scored.shape)[scored]
-    both = answers.reshape(-1, 2, len(LABELS))
+    answers = _joined(looked.answers)
+    both = answers[np.frombuffer(looked.answer_of, looked.answer_of.typecode)].reshape(-1, 2, len(LABELS))
     forward_at, backward_at = ({d: both[distance_of == d, way] for d in distances} for way in (0, 1))
-    return PairScores(forward_at, backward_at)
+    return PairScores(forward_at, backward_at, looked.frames_encoded, len(answers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from cb_runtime.arrays import feeds_from_inputs
 from cb_runtime.backends import Executor, Feeds, Logits, OpenOptions, backend_for, device_from_text
 from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata
+from cb_runtime.engine_choice import Choice, open_fastest
 from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.feeds import checked_answer, checked_batch, no_answer
+from cb_runtime.parity import TOLERANCES
 from cb_runtime.stages import Stages
+
+PACKAGE = ".cbx"
+"""How the file name of a package ends."""
 
 
 class Session:
     """A model ready to run; made by `open_session`."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, executor: Executor, choice: Choice | None = None) -> None:
+        self._executor, self._choice = executor, choice
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -39,12 +44,21 @@ class Session:
         stages: Stages | None = getattr(self._executor, "stages", None)
         return stages
 
+    def over(self, change: Callable[[Executor], Executor]) -> Session:
+        """Return a session that runs what `change` makes of this one's executor."""
+        return Session(change(self._executor))
+
     def describe(self) -> dict[str, Any]:
         """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types.
 
-        `features_reused` says whether a video's frames are encoded once each, by the staged graph.
+        `features_reused` says whether a video's frames are encoded once each, by the staged graph; `engine_choice` what
+        was measured of this and other engines, None where nothing was to choose.
         """
-        return {**self._executor.describe(), "features_reused": self.stages is not None}
+        engine = {**self._executor.describe()}
+        chosen = {"engine_choice": None if self._choice is None else self._choice.to_dict()}
+        if self._choice is not None:
+            engine["reason"] = f"{self._choice}; {engine['reason']}"
+        return {**engine, "features_reused": self.stages is not None, **chosen}
 
     def run(self, inputs: Mapping[str, Any]) -> Logits:
         """Return logits, float32 `(batch, 5)`.
@@ -90,7 +104,11 @@ def open_session(
     path: str | Path,
     *,
     device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
+    streams: int | None = None,
+    measure: bool = True,
     plugins: Sequence[str | Path] = (),
     reuse: bool = True,
     public_key: str | Path | None = None,
@@ -100,7 +118,13 @@ def open_session(
     Args:
         path: An artifact (`.onnx`, `.engine`), a package (`.cbx`), or a checkpoint (`.pt`) where PyTorch is installed.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. Only `auto` chooses, and `describe()["reason"]` says why.
+        backend: `auto`, or the engine that runs an ONNX file, by itself or in a package: `onnxruntime` or `openvino`.
+        precision: `auto`, or the arithmetic: the artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it.
         threads: CPU threads for arithmetic; None lets the engine choose.
+        streams: How many batches, or pieces of one, OpenVINO computes at once; None: one, or as was measured.
+        measure: Take the fastest way to run an ONNX file that agrees with its golden samples, where backend, precision
+            or streams leave several. It is measured at first use, which takes a few seconds, and kept for later ones.
+            False takes the plain way: ONNX Runtime, the file's own precision.
         plugins: Python files that register architectures, for checkpoints of architectures that cb does not bring.
         reuse: Open the staged graph that stands beside an artifact too, e.g. `best.staged`; see `Session.stages`.
         public_key: PEM file of the ed25519 key that must have signed a package.
@@ -110,21 +134,41 @@ def open_session(
         ContractError: It was not exported by cb, or does not fit its own metadata, or the staged graph beside it is
             another artifact's.
         ParityError: A package does not answer on this machine as PyTorch did.
-        UsageError: An unknown device, less than one thread, or a public key for what is no package.
+        UsageError: An unknown device or backend, less than one thread or stream, a backend that does not open the file,
+            a precision or streams that it cannot be opened with, or a public key for what is no package.
         MissingPackageError: The engine for this kind of file is not installed.
     """
     file = Path(path)
     device_from_text(device)
-    if threads is not None and threads < 1:
-        raise UsageError(f"Threads must be 1 or more, got {threads}.")
-    _, backend = backend_for(file)
+    for name, number in (("Threads", threads), ("Streams", streams)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} must be 1 or more, got {number}.")
+    if precision != "auto" and precision not in TOLERANCES:
+        raise UsageError(f"Unknown precision {precision!r}. Choose auto, {', '.join(TOLERANCES)}.")
+    packed = file.suffix.lower() == PACKAGE
+    _, plain = backend_for(file, "auto" if packed else backend)
     if not file.is_file():
         raise ModelError(f"Model {file} does not exist.")
-    if public_key is not None and file.suffix.lower() != ".cbx":
-        raise UsageError(f"A public key is for packages (.cbx): {file.name} has no signature to check.")
-    return Session(
-        backend.open_artifact(file, OpenOptions(device, threads, tuple(map(str, plugins)), reuse, public_key))
-    )
+    if public_key is not None and not packed:
+        raise UsageError(f"A public key is for packages ({PACKAGE}): {file.name} has no signature to check.")
+    options = OpenOptions(device, threads, tuple(map(str, plugins)), reuse, public_key, precision, streams, backend)
+    measured = measure and not packed
+    session = Session(*open_fastest(file, options)) if measured else Session(plain.open_artifact(file, options))
+    _check_obeyed(file, session.describe(), options)
+    return session
+
+
+def _check_obeyed(file: Path, ran: Mapping[str, Any], options: OpenOptions) -> None:
+    """Raise UsageError when a model was opened in another way than it was asked for."""
+    if options.precision not in ("auto", ran["precision"]):
+        raise UsageError(
+            f"--precision {options.precision} cannot be had of {file.name} by {ran['backend']}, which runs it in "
+            f"{ran['precision']}. Export it in that precision, or leave --precision out."
+        )
+    if options.streams not in (None, ran.get("streams")):
+        raise UsageError(
+            f"--streams is for OpenVINO: {ran['backend']} has none. Use --backend openvino, or leave it out."
+        )
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,6 +171,11 @@ class Stages:
             _check_specs(encoder_file(name), (*encoders[name].inputs, encoders[name].output), wanted)
         specs = (*classifier_specs(metadata, shapes), *OUTPUT_SPECS)
         _check_specs(CLASSIFIER, (*classifier.inputs, classifier.output), specs)
+
+    def over(self, change: Callable[[Part], Part]) -> Stages:
+        """Return the stages with what `change` makes of each part."""
+        encoders = {name: change(part) for name, part in self._encoders.items()}
+        return Stages(self.roles, encoders, change(self._classifier), self.metadata)
 
     def encode(self, role: str, pictures: NDArray[np.uint8]) -> Features:
         """Return the features of pictures, float32 `(batch, ...)`.

@@ -155,7 +155,7 @@ def edge_contender(rules: EdgeRules) -> Contender:
 
 def cb_contender(checkpoint: Path, scratch: Path) -> Contender:
     """Return ours, on one thread; it always looks at whole videos."""
-    predictor = BoundaryPredictor(checkpoint, device="cpu", threads=1)
+    predictor = BoundaryPredictor(checkpoint, device="cpu", threads=1, measure=False)
 
     def run(excerpt: Excerpt, layout: CaptionLayout) -> tuple[Captions, int]:
         file = scratch / "layout.json"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import require
+from cb_runtime.skipping import Skipping
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,8 +35,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: as cb infer]")
 @click.option("--change-penalty", type=float, help="See cb infer.  [default: as cb infer]")
+@click.option("--skip", default=Skipping.skip, show_default=True, help="See cb infer.")
+@click.option("--coarse", type=int, default=Skipping.coarse, show_default=True, help="See cb infer.")
 @click.option("--worst", default=24, show_default=True, help="Pictures of missed, false and shifted boundaries.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@engine_options
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
@@ -62,10 +67,15 @@ def evaluate(report: Report, **options: Any) -> None:  # noqa: ANN401  (the opti
     predictor = BoundaryPredictor(
         options["checkpoint"],
         options["device"],
+        backend=options["backend"],
+        precision=options["precision"],
         threads=options["threads"],
+        streams=options["streams"],
         batch_size=options["batch"],
         plugins=options["plugins"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
+        skip=options["skip"],
+        coarse=options["coarse"],
     )
     with report.progress() as progress:
         evaluation = evaluate_videos(predictor, videos, settings, progress=progress)

@@ -29,28 +29,7 @@ from cb_runtime.errors import InputError, MissingPackageError, UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.progress import Progress, no_progress
-
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        "mp4",
-        "mkv",
-        "webm",
-        "mov",
-        "avi",
-        "m4v",
-        "ts",
-        "m2ts",
-        "mts",
-        "mpg",
-        "mpeg",
-        "wmv",
-        "flv",
-        "ogv",
-        "mxf",
-    )
-)
-"""What counts as a video when a folder is searched."""
+from cb_runtime.video.folder import find_videos as find_videos
 
 
 @dataclass
@@ -104,20 +83,6 @@ class VideoInputsGiven:
             return self.layout_file
         beside = (self.captions or video.parent) / f"{video.stem}.layout.json"
         return beside if beside.is_file() else None
-
-
-def find_videos(place: Path) -> list[Path]:
-    """Return a video file, or all videos in a folder and below, sorted. Raises InputError when there is none.
-
-    Names that begin with a dot are left out: half-written files of a killed `cb synth`, trash, resource forks.
-    """
-    if place.is_file():
-        return [place]
-    seen = (path for path in place.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    found = sorted(path for path in seen if not any(part.startswith(".") for part in path.relative_to(place).parts))
-    if not found:
-        raise InputError(f"There are no videos in {place}. Give a video file or a folder of them.")
-    return found
 
 
 def create_dataset(

@@ -22,9 +22,10 @@ from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.layout.region import anchor_of_region
-from cb_runtime.predictor import ScoredVideo
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.scored_video import ScoredVideo
+from cb_runtime.skipping import Skipping
 from cb_runtime.video import open_source
 from cb_runtime.video.types import VideoInfo
 
@@ -47,6 +48,11 @@ class Predicts(Protocol):
     @property
     def model(self) -> Mapping[str, Any]:
         """What results say of the model; has `sha256`."""
+        ...
+
+    @property
+    def skipping(self) -> Skipping:
+        """What need not be looked at."""
         ...
 
     def score_video(self, path: Path, *, layout_file: Path, progress: Progress) -> ScoredVideo:
@@ -156,7 +162,7 @@ def evaluate_videos(
         except (InputError, UsageError) as error:
             failed[str(video)] = str(error)
     progress("videos", len(pairs), len(pairs))
-    return Evaluation(tuple(done), predictor.model, wanted.to_dict(), failed, tuple(map(str, without)))
+    return Evaluation(tuple(done), predictor.model, _settings(predictor, wanted), failed, tuple(map(str, without)))
 
 
 def _evaluated(
@@ -170,7 +176,7 @@ def _evaluated(
     if options.output is None:
         return compare(predictor, _scored(predictor, video, truth, options.layout, detector, progress), options.decode)
     place = record_path(options.output, video)
-    digest = record_digest(predictor.model["sha256"], video, truth, options.to_dict())
+    digest = record_digest(predictor.model["sha256"], video, truth, _settings(predictor, options))
     kept = read_record(place, digest) if options.resume else None
     if kept is not None:
         return kept
@@ -178,6 +184,10 @@ def _evaluated(
     result = compare(predictor, scored, options.decode)
     write_record(place, digest, result)
     return result
+
+
+def _settings(predictor: Predicts, options: EvaluateOptions) -> dict[str, Any]:
+    return options.to_dict() | predictor.skipping.to_dict()
 
 
 def score_once(
@@ -206,7 +216,7 @@ def evaluate_scored(
 ) -> Evaluation:
     """Decode scored videos and compare them with their truth; takes milliseconds a video."""
     results = tuple(compare(predictor, one, decode) for one in scored)
-    return Evaluation(results, predictor.model, EvaluateOptions(layout, decode).to_dict(), {})
+    return Evaluation(results, predictor.model, _settings(predictor, EvaluateOptions(layout, decode)), {})
 
 
 def compare(predictor: Predicts, one: ScoredTruth, decode: DecodeOptions | None = None) -> VideoEvaluation:
@@ -236,7 +246,7 @@ def _scored(
     began, began_cpu = time.perf_counter(), time.process_time()
     with closing(open_source(video)) as source:
         if mode == TRUTH:
-            layout, partial = _true_layout(truth, source.info), False
+            layout, partial = true_layout(truth, source.info), False
         else:
             layout = caption_layout(source, detector=detector, progress=progress)
             partial = source.report.partial
@@ -264,7 +274,11 @@ def _score(predictor: Predicts, video: Path, layout: CaptionLayout, progress: Pr
         return predictor.score_video(video, layout_file=file, progress=progress)
 
 
-def _true_layout(truth: VideoTruth, info: VideoInfo) -> CaptionLayout | None:
+def true_layout(truth: VideoTruth, info: VideoInfo) -> CaptionLayout | None:
+    """Return the layout that a truth tells; None for a video without captions.
+
+    Raises InputError when the truth does not tell where captions are.
+    """
     region = truth.region
     if region is None:
         if not truth.captions:

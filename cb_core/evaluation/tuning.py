@@ -21,9 +21,11 @@ from cb_runtime.contract import Decoding, decoding_from_dict
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import ContractError, InputError
 from cb_runtime.files import atomic_path
-from cb_runtime.predictor import BoundaryPredictor, ScoredVideo
+from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
+from cb_runtime.scored_video import ScoredVideo
+from cb_runtime.skipping import Skipping
 
 DISTANCES = ((1,), (1, 2), (1, 2, 3))
 CHANGE_PENALTIES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
@@ -87,6 +89,10 @@ class _Decoded:
     @property
     def model(self) -> Mapping[str, Any]:
         return self._predictor.model
+
+    @property
+    def skipping(self) -> Skipping:
+        return self._predictor.skipping
 
     def score_video(self, path: Path, *, layout_file: Path, progress: Progress) -> ScoredVideo:
         return self._predictor.score_video(path, layout_file=layout_file, progress=progress)

@@ -150,13 +150,13 @@ def default_workers(device: torch.device) -> int:
     On a GPU all cores but one. On a CPU the model itself needs the cores: with two of them, processes beside it were
     measured to gain nothing; with more, preparing takes about a quarter of them.
     """
-    cores = available_cores()
+    cores = usable_cores()
     if device.type == "cuda":
         return max(1, min(MAX_WORKERS, cores - 1))
     return 0 if cores <= 2 else max(1, min(MAX_WORKERS, cores // 4))
 
 
-def available_cores() -> int:
+def usable_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -7,13 +7,15 @@ A backend module has
 - `open_artifact(path, options) -> Executor`: the model on a device, or a `CbError`.
 
 Importing a backend module is cheap: the engine itself is imported when it is first used. Modules are named by the entry
-points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf knowing torch.
+points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf knowing torch. Where several open a
+kind of file, `PLAIN` says which one does unless another is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,6 +30,9 @@ METADATA_KEY = "cb_metadata"
 """Key of the `metadata_props` entry of an ONNX file that holds `ModelMetadata.to_json()`."""
 
 BACKENDS_GROUP = "cb.backends"
+
+PLAIN = {".onnx": "onnxruntime"}
+"""The backend of kinds of files that several open: the one that exports are proven with."""
 
 Feeds = Mapping[str, NDArray[Any]]
 """Input name to array, in the form of an exported graph."""
@@ -63,6 +68,12 @@ class OpenOptions:
     """Open an artifact's staged graph too, where it has one; only a backend that runs artifacts uses it."""
     public_key: str | Path | None = None
     """PEM file of the key that must have signed a package; only the backend for packages uses it."""
+    precision: str = "auto"
+    """Arithmetic: `auto` for the artifact's own, or one of `cb_runtime.parity.TOLERANCES`."""
+    streams: int | None = None
+    """Batches, or pieces of one, computed at once on the CPU, where the engine can; None: as it does by itself."""
+    backend: str = "auto"
+    """Which engine runs what is in a package; only the backend for packages uses it."""
 
 
 @dataclass(frozen=True)
@@ -134,20 +145,35 @@ def load_backend(name: str) -> Backend:
     return cast("Backend", entry.load())
 
 
-def backend_for(path: Path) -> tuple[str, Backend]:
-    """Return name and module of the backend that opens files like `path`. Raises ModelError when there is none."""
-    suffixes: list[str] = []
-    for name, backend in _backends():
+def backends_for(path: Path) -> Iterator[tuple[str, Backend]]:
+    """Give name and module of every backend that opens files like `path`, the plain one first.
+
+    Lazily: opening an .onnx file need not import the module for checkpoints.
+    """
+    plain = PLAIN.get(path.suffix.lower())
+    for name in sorted(backend_names(), key=lambda name: name != plain):
+        backend = load_backend(name)
         if path.suffix.lower() in backend.SUFFIXES:
-            return name, backend
-        suffixes.extend(backend.SUFFIXES)
-    raise ModelError(f"{path.name} is not a model this cb can open. It opens {', '.join(suffixes)} files.")
+            yield name, backend
 
 
-def _backends() -> Iterator[tuple[str, Backend]]:
-    # Lazily, one after another: opening an .onnx file need not import the module for checkpoints.
-    return ((name, load_backend(name)) for name in backend_names())
+def backend_for(path: Path, name: str = "auto") -> tuple[str, Backend]:
+    """Return name and module of the backend that opens files like `path`.
+
+    `auto` is the plain one. Raises ModelError when there is none, and UsageError for one that does not open them.
+    """
+    for found, backend in backends_for(path):
+        if name in ("auto", found):
+            return found, backend
+    suffixes = {suffix for other in backend_names() for suffix in load_backend(other).SUFFIXES}
+    if name == "auto" or path.suffix.lower() not in suffixes:
+        raise ModelError(f"{path.name} is not a model this cb can open. It opens {', '.join(sorted(suffixes))} files.")
+    load_backend(name)  # an unknown one is answered with all that are known
+    others = ", ".join(found for found, _ in backends_for(path))
+    raise UsageError(f"--backend {name} does not open {path.suffix} files. Those that do: {others}.")
 
 
+@cache
 def _entries() -> dict[str, EntryPoint]:
+    # Once: looking through all that is installed takes longer than loading a small model.
     return {entry.name: entry for entry in entry_points(group=BACKENDS_GROUP)}

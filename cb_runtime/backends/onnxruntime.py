@@ -11,7 +11,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
+from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
-from cb_runtime.stages import CLASSIFIER, Stages, encoder_file, read_manifest, stages_path
+from cb_runtime.feeds import row_shape
+from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_stages
+from cb_runtime.ort_running import first_line, run_graph
+from cb_runtime.stages import Stages, stages_path
 
-SUFFIXES = (".onnx",)
+SUFFIXES = (SUFFIX,)
 """File name endings this backend opens."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -36,9 +38,18 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 _LOG_ERRORS_ONLY = 3
 
-_EXPORT_AGAIN = "Export it with: cb export --checkpoint best.pt --format onnx"
-_DAMAGED = f"It may be cut short, damaged, or no ONNX file. {_EXPORT_AGAIN}"
 _NO_CUDA = "The GPU, its driver or the CUDA and cuDNN libraries do not serve it: see `cb doctor`, or use --device cpu."
+
+
+@dataclass(frozen=True)
+class CpuSettings:
+    """How sessions on the CPU are opened."""
+
+    threads: int | None = None
+    """Threads asked for; None where ONNX Runtime chooses."""
+    spinning: bool = True
+    """Idle threads look for work for a while before they sleep. Not where a model has several graphs: each has threads
+    of its own, and those of one would take the cores from those of the next."""
 
 
 def available() -> Availability:
@@ -51,6 +62,17 @@ def available() -> Availability:
         return Availability(False, "onnxruntime and onnxruntime-gpu are both installed", str(error))
     ort = require("onnxruntime")
     return Availability(True, f"onnxruntime {ort.__version__}, providers: {', '.join(ort.get_available_providers())}")
+
+
+def ways(own: str, options: OpenOptions) -> tuple[OpenOptions, ...]:
+    """Return the ways in which ONNX Runtime can run an artifact as asked: the artifact's own precision, no streams.
+
+    Args:
+        own: The artifact's own precision.
+        options: What was asked for.
+    """
+    fits = options.streams is None and options.precision in ("auto", own)
+    return (replace(options, precision=own),) if fits else ()
 
 
 def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
@@ -69,17 +91,17 @@ def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
         )
     ort = require("onnxruntime")
     _refuse_two_distributions()
-    executor = _open(ort, path, device, options.threads)
-    manifest = read_manifest(path) if options.reuse else None
-    return executor if manifest is None else replace(executor, stages=_open_stages(ort, path, executor, manifest.roles))
+    cpu = CpuSettings(options.threads, spinning=not (options.reuse and stages_path(path).exists()))
+    executor = _open(ort, path, device, cpu)
+    return replace(executor, stages=_open_stages(ort, path, executor)) if options.reuse else executor
 
 
-def _open(ort: ModuleType, path: Path, device: Device, threads: int | None) -> OrtExecutor:
+def _open(ort: ModuleType, path: Path, device: Device, cpu: CpuSettings) -> OrtExecutor:
     if device.kind == "auto":
-        return _open_auto(ort, path, threads)
+        return _open_auto(ort, path, cpu)
     if device.kind == "cuda":
         return _open_cuda(ort, path, device, "as asked")
-    return _open_cpu(ort, path, threads, "as asked")
+    return _open_cpu(ort, path, cpu, "as asked")
 
 
 def _refuse_two_distributions() -> None:
@@ -99,29 +121,30 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _open_auto(ort: ModuleType, path: Path, threads: int | None) -> OrtExecutor:
+def _open_auto(ort: ModuleType, path: Path, cpu: CpuSettings) -> OrtExecutor:
     if CUDA not in ort.get_available_providers():
-        return _open_cpu(ort, path, threads, "this onnxruntime has no CUDA provider")
+        return _open_cpu(ort, path, cpu, "this onnxruntime has no CUDA provider")
     try:
-        unused = "" if threads is None else "; --threads is for the CPU and has no effect there"
+        unused = "" if cpu.threads is None else "; --threads is for the CPU and has no effect there"
         return _open_cuda(ort, path, Device("cuda"), f"onnxruntime can use the GPU{unused}")
     except ContractError:
         raise
     except CbError as error:
-        return _open_cpu(ort, path, threads, f"the GPU was tried first: {error}")
+        return _open_cpu(ort, path, cpu, f"the GPU was tried first: {error}")
 
 
-def _open_cpu(ort: ModuleType, path: Path, threads: int | None, reason: str) -> OrtExecutor:
-    session = _cpu_session(ort, path, threads)
-    return OrtExecutor(_metadata(session, path), session, "cpu", reason, threads)
+def _open_cpu(ort: ModuleType, path: Path, cpu: CpuSettings, reason: str) -> OrtExecutor:
+    session = _cpu_session(ort, path, cpu)
+    return OrtExecutor(_metadata(session, path), session, "cpu", reason, cpu)
 
 
-def _cpu_session(ort: ModuleType, path: Path, threads: int | None) -> Any:  # noqa: ANN401  (no types)
+def _cpu_session(ort: ModuleType, path: Path, cpu: CpuSettings) -> Any:  # noqa: ANN401  (no types)
     settings = ort.SessionOptions()
     settings.log_severity_level = _LOG_ERRORS_ONLY
-    if threads is not None:
-        settings.intra_op_num_threads = threads
-    return _session(ort, path, settings, [CPU], "cpu", _DAMAGED)
+    if cpu.threads is not None:
+        settings.intra_op_num_threads = cpu.threads
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(cpu.spinning)))
+    return _session(ort, path, settings, [CPU], "cpu", DAMAGED)
 
 
 def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtExecutor:
@@ -137,8 +160,8 @@ def _open_cuda(ort: ModuleType, path: Path, device: Device, reason: str) -> OrtE
         with contextlib.redirect_stdout(sys.stderr):
             ort.preload_dlls()
     session = _cuda_session(ort, path, str(device), metadata.precision)
-    executor = OrtExecutor(metadata, session, str(device), reason, None)
-    executor.run({spec.name: np.zeros((1, *_sizes(spec)), spec.dtype) for spec in metadata.inputs})
+    executor = OrtExecutor(metadata, session, str(device), reason)
+    executor.run({spec.name: np.zeros((1, *row_shape(spec)), spec.dtype) for spec in metadata.inputs})
     return executor
 
 
@@ -157,17 +180,15 @@ def _cuda_session(ort: ModuleType, path: Path, device: str, precision: str) -> A
     return session
 
 
-def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor, roles: Mapping[str, str]) -> Stages:
+def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor) -> Stages | None:
     """Open the parts of a staged graph where, and as, the whole graph was opened."""
 
-    def part(name: str) -> OrtPart:
-        file, device = stages_path(path) / name, executor.device
-        if device == "cpu":
-            return OrtPart(_cpu_session(ort, file, executor.threads), device)
-        return OrtPart(_cuda_session(ort, file, device, executor.metadata.precision), device)
+    def part(file: Path) -> OrtPart:
+        if executor.device == "cpu":
+            return OrtPart(_cpu_session(ort, file, executor.cpu), executor.device)
+        return OrtPart(_cuda_session(ort, file, executor.device, executor.metadata.precision), executor.device)
 
-    encoders = {name: part(encoder_file(name)) for name in dict.fromkeys(roles.values())}
-    return Stages(roles, encoders, part(CLASSIFIER), executor.metadata)
+    return open_stages(path, executor.metadata, part)
 
 
 def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
@@ -175,11 +196,7 @@ def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
     settings = ort.SessionOptions()
     settings.log_severity_level = _LOG_ERRORS_ONLY
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return _metadata(_session(ort, path, settings, [CPU], "cpu", _DAMAGED), path)
-
-
-def _sizes(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(axis for axis in spec.shape[1:] if isinstance(axis, int))
+    return _metadata(_session(ort, path, settings, [CPU], "cpu", DAMAGED), path)
 
 
 def _session(ort: ModuleType, path: Path, settings: Any, providers: list[Any], device: str, hint: str) -> Any:  # noqa: ANN401  (no types)
@@ -187,68 +204,22 @@ def _session(ort: ModuleType, path: Path, settings: Any, providers: list[Any], d
         session = ort.InferenceSession(path, settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
         raise ModelError(
-            f"{path} cannot be opened by ONNX Runtime {ort.__version__} on {device}: {_first_line(error)} {hint}"
+            f"{path} cannot be opened by ONNX Runtime {ort.__version__} on {device}: {first_line(error)} {hint}"
         ) from error
     session.disable_fallback()
     return session
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0] or type(error).__name__
-    return text if text.endswith(".") else f"{text}."
-
-
 def _metadata(session: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (ONNX Runtime has no types)
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ContractError(
-            f"{path} has no '{METADATA_KEY}' in its metadata, so its preprocessing is unknown: it was not exported by "
-            f"cb. {_EXPORT_AGAIN}"
-        )
-    try:
-        metadata = metadata_from_json(text)
-    except ContractError as error:
-        raise ContractError(f"{path}: {error}") from error
-    _check_graph(session, metadata, path)
-    return metadata
-
-
-def _check_graph(session: Any, metadata: ModelMetadata, path: Path) -> None:  # noqa: ANN401  (no types)
-    found = [_spec(node) for node in session.get_inputs()]
-    for spec in found:
-        if isinstance(spec.shape[0] if spec.shape else 0, int):
-            raise ContractError(f"{path} has no free batch axis: input '{spec.name}' is {spec.shape}. {_EXPORT_AGAIN}")
-    outputs = [_spec(node) for node in session.get_outputs()]
-    for kind, wanted, got in (("inputs", metadata.inputs, found), ("outputs", metadata.outputs, outputs)):
-        if [_fixed(spec) for spec in wanted] != [_fixed(spec) for spec in got]:
-            raise ContractError(
-                f"The graph in {path} does not fit its own metadata. Expected {kind} {[_fixed(s) for s in wanted]}, "
-                f"found {[_fixed(s) for s in got]}. {_EXPORT_AGAIN}"
-            )
+    inputs, outputs = map(_spec, session.get_inputs()), map(_spec, session.get_outputs())
+    return artifact_metadata(text, tuple(inputs), tuple(outputs), path)
 
 
 def _spec(node: Any) -> TensorSpec:  # noqa: ANN401  (ONNX Runtime has no types)
     kind = node.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     return TensorSpec(node.name, dtype, tuple("?" if axis is None else axis for axis in node.shape))
-
-
-def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | str, ...]]:
-    """Return what must agree between graph and metadata: all but the name of the batch axis."""
-    return (spec.name, spec.dtype, spec.shape[1:])
-
-
-def _run(session: Any, output: str, feeds: Feeds, device: str) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
-    try:
-        (answer,) = session.run([output], dict(feeds))
-    except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
-        batch = len(next(iter(feeds.values())))
-        raise ModelError(
-            f"ONNX Runtime failed on {device} at batch {batch}: {_first_line(error)} When memory is short, "
-            "try a smaller --batch."
-        ) from error
-    result: NDArray[np.float32] = answer
-    return result
 
 
 @dataclass(frozen=True)
@@ -273,7 +244,7 @@ class OrtPart:
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Return the output. Raises ModelError when the engine fails, e.g. out of memory."""
-        return _run(self.session, self.output.name, feeds, self.device)
+        return run_graph(self.session, self.output.name, feeds, self.device)
 
 
 @dataclass(frozen=True)
@@ -287,14 +258,19 @@ class OrtExecutor:
     """`cpu` or `cuda:N`."""
     reason: str
     """Why this device."""
-    threads: int | None
-    """Threads asked for on the CPU; None where ONNX Runtime chose."""
+    cpu: CpuSettings = CpuSettings()
+    """How it was opened on the CPU."""
     stages: Stages | None = None
     """The model in two steps, where it was exported so and reuse was asked for."""
 
+    @property
+    def takes_device_arrays(self) -> bool:
+        """Whether `run` takes arrays in the GPU's memory."""
+        return self.device != "cpu"
+
     def run(self, feeds: Feeds) -> Logits:
         """Return float32 logits `(batch, 5)`. Raises ModelError when the engine fails, e.g. out of memory."""
-        return _run(self.session, self.metadata.outputs[0].name, feeds, self.device)
+        return run_graph(self.session, self.metadata.outputs[0].name, feeds, self.device)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, provider, ONNX Runtime's version and threads."""
@@ -305,5 +281,5 @@ class OrtExecutor:
             "provider": self.session.get_providers()[0],
             "precision": self.metadata.precision,
             "onnxruntime": require("onnxruntime").__version__,
-            "threads": self.threads,
+            "threads": self.cpu.threads,
         }

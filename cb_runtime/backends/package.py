@@ -21,6 +21,7 @@ from cb_runtime.backends import (
     OpenOptions,
     backend_for,
     backend_names,
+    backends_for,
     load_backend,
 )
 from cb_runtime.contract import ModelMetadata
@@ -62,6 +63,7 @@ def open_artifact(path: Path, options: OpenOptions) -> PackageExecutor:
     """
     package = open_package(path, options.public_key)
     choice = choose(package.manifest, package.records(), options.device, this_machine(), reuse=options.reuse)
+    choice = replace(choice, attempts=tuple(one for one in choice.attempts if _suits(one, options)))
     failures: list[ModelError | MissingPackageError] = []
     for attempt in choice.attempts:
         try:
@@ -72,15 +74,27 @@ def open_artifact(path: Path, options: OpenOptions) -> PackageExecutor:
             failures.append(error)
     if len(failures) == 1 and not choice.left_out:
         raise failures[0]
-    raise ModelError(_nothing_runs(package, options.device, choice, failures))
+    raise ModelError(_nothing_runs(package, options, choice, failures))
 
 
-def _nothing_runs(package: Package, device: str, choice: Choice, failures: Sequence[Exception]) -> str:
+def _suits(attempt: Attempt, options: OpenOptions) -> bool:
+    """Tell whether an artifact can be opened by the backend, and in the precision, that were asked for."""
+    opened_by = [name for name, _ in backends_for(Path(attempt.artifact.file))]
+    lower = options.precision == "bf16" and attempt.artifact.precision == "fp32" and options.backend == "openvino"
+    return options.backend in ("auto", *opened_by) and (
+        lower or options.precision in ("auto", attempt.artifact.precision)
+    )
+
+
+def _nothing_runs(package: Package, options: OpenOptions, choice: Choice, failures: Sequence[Exception]) -> str:
     held = ", ".join(artifact.folder for artifact in package.manifest.artifacts)
     tried = "".join(f"\n  - {problem}" for problem in (*choice.left_out, *failures))
+    asked = {"backend": options.backend, "precision": options.precision}
+    so = "".join(f", {name} {value}" for name, value in asked.items() if value != "auto")
     return (
-        f"{package.path} has nothing that runs here on device {device}; it holds {held}. Choose another --device, or "
-        f"export an artifact for this machine.{tried}"
+        f"{package.path} has nothing that runs here on device {options.device}{so}; it holds {held}. Choose another "
+        f"{', '.join(['--device', *(f'--{name}' for name, value in asked.items() if value != 'auto')])}, or export an "
+        f"artifact for this machine.{tried}"
     )
 
 
@@ -96,7 +110,9 @@ def _opened(
     graphs: dict[str, Runs] = {attempt.artifact.file: executor}
     if executor.stages is not None:
         graphs[attempt.artifact.stages] = executor.stages
-    return replace(executor, checked=check_answers(str(package.path), graphs, package.golden()))
+    return replace(
+        executor, checked=check_answers(str(package.path), graphs, package.golden(), inner.describe()["precision"])
+    )
 
 
 def _unpacked(package: Package, attempt: Attempt) -> TemporaryDirectory[str]:
@@ -118,7 +134,7 @@ def _open_inner(package: Package, artifact: Path, attempt: Attempt, options: Ope
     threads = None if chosen and attempt.device.startswith("cuda") else options.threads
     inner = replace(options, device=attempt.device, threads=threads, public_key=None)
     try:
-        return backend_for(artifact)[1].open_artifact(artifact, inner)
+        return backend_for(artifact, options.backend)[1].open_artifact(artifact, inner)
     except MissingPackageError:
         raise
     except ModelError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     "--memory/--no-memory", default=True, show_default=True, help="Measure peak memory, in a process of its own."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@engine_options
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."

@@ -57,7 +57,7 @@ def compare(
     from cb_runtime.session import open_session
 
     _check(batch, rounds, limit, min_agreement)
-    one, other = (open_session(path, reuse=False, **options) for path in (first, second))
+    one, other = (open_session(path, reuse=False, measure=False, **options) for path in (first, second))
     pairs = read_pairs(data, one.metadata, split, limit)
     outcome = compare_artifacts(one, other, pairs, batch, rounds)
     document: dict[str, Any] = {

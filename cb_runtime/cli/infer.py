@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import StorageError, UsageError
+from cb_runtime.skipping import Skipping
 
 if TYPE_CHECKING:
     from cb_runtime.errors import CbError
     from cb_runtime.inference import InferSettings, VideoOutcome
+    from cb_runtime.pipeline import Profile
 
 
 @reporting("infer")
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_OR_DB...")
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="VIDEO_DB_OR_DIR...")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
@@ -30,12 +35,51 @@ if TYPE_CHECKING:
 @click.option("--layout", type=click.Path(path_type=Path), help="JSON layout, or text boxes found elsewhere.")
 @click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@engine_options
 @click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
     "--reuse/--no-reuse",
     default=True,
     help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+)
+@click.option(
+    "--skip",
+    default=Skipping.skip,
+    show_default=True,
+    help="Frames that share the work of one before: none, equal (the same to the bit; changes no result), noise "
+    "(differ by no more than noise).",
+)
+@click.option(
+    "--coarse",
+    type=int,
+    default=Skipping.coarse,
+    show_default=True,
+    help="Compare frames 2, 4, 8 or 16 apart first, and look between them only where something may have changed; "
+    "1 looks at all.",
+)
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Videos at once, which share the model and fill its batches together.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for each video. What was done until then is kept as a partial result, and done again by --resume.",
+)
+@click.option(
+    "--decode-threads",
+    type=click.IntRange(min=1),
+    help="Threads that decode a video file.  [default: half of the cores, 8 at most]",
+)
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Print what each stage of the work does with its time, and draw it into a picture.",
 )
 @click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: the model's, mostly 1]")
 @click.option(
@@ -63,36 +107,73 @@ if TYPE_CHECKING:
 def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options above)
     """Find the captions of videos and write DIR/<video's stem>.<format>.
 
-    VIDEO_OR_DB is a video file, or a video database with its stored layout. One bad video does not stop the others.
+    VIDEO_DB_OR_DIR is a video file, a video database with its stored layout, or a folder: then its videos, and those in
+    folders below, are taken in the order of their names. One bad video does not stop the others.
     """
+    from cb_runtime.files import check_writable
     from cb_runtime.fonts import load_font_encoder
     from cb_runtime.inference import infer_videos, outcome_error
+    from cb_runtime.pipeline import Profile
     from cb_runtime.predictor import BoundaryPredictor
 
     settings = _settings(options)
+    videos = _videos(options["videos"])
+    if options["profile"]:
+        check_writable(options["profile"].parent)
     predictor = BoundaryPredictor(
         options["checkpoint"],
         options["device"],
+        backend=options["backend"],
+        precision=options["precision"],
         threads=options["threads"],
+        streams=options["streams"],
         batch_size=options["batch"],
         plugins=options["plugins"],
         reuse=options["reuse"],
         public_key=options["public_key"],
+        skip=options["skip"],
+        coarse=options["coarse"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
+    profile = Profile() if options["profile"] else None
     outcomes: list[VideoOutcome] = []
     ending: CbError | None
     try:
         with report.progress("frames") as progress:
-            for outcome in infer_videos(predictor, options["videos"], settings, progress):
-                outcomes.append(outcome)
-                _print_outcome(report, outcome, alone=len(options["videos"]) == 1)
+            running = infer_videos(predictor, videos, settings, progress, jobs=options["jobs"], profile=profile)
+            with closing(running) as found:
+                for outcome in found:
+                    outcomes.append(outcome)
+                    _print_outcome(report, outcome, alone=len(videos) == 1)
         ending = outcome_error(outcomes, fail_on_empty=options["fail_on_empty"])
     except StorageError as error:
         ending = error  # no further video can be written, but those before are told
     model = predictor.model
     report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")
-    report.finish({"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}, ending)
+    document = {"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}
+    if profile is not None:
+        document["profile"] = _show_profile(report, profile, options["profile"])
+    report.finish(document, ending)
+
+
+def _show_profile(report: Report, profile: Profile, path: Path) -> dict[str, Any]:
+    """Print and draw a profile; return it as plain JSON types."""
+    from cb_runtime.cli.profile_table import profile_table
+    from cb_runtime.pipeline.timeline import save_timeline
+
+    save_timeline(profile, path)
+    report.print(profile_table(profile))
+    report.print(f"Timeline: {path}")
+    return profile.to_dict() | {"timeline": str(path)}
+
+
+def _videos(places: Sequence[Path]) -> list[Path]:
+    """Return the videos named, and those in the folders named. Raises InputError for a folder without any."""
+    from cb_runtime.video.folder import find_videos
+
+    return list(
+        dict.fromkeys(video for place in places for video in (find_videos(place) if place.is_dir() else [place]))
+    )
 
 
 def _settings(options: dict[str, Any]) -> InferSettings:
@@ -105,6 +186,8 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         raise UsageError("--format needs at least one format, e.g. srt,json.")
     for name in formats:
         suffix_of(name)  # an unknown format is refused before any work is done
+    if options["profile"] is not None and options["profile"].suffix.lower() != ".png":
+        raise UsageError(f"--profile draws a PNG file: name it FILE.png, got {options['profile']}.")
     if options["region"] is not None and options["layout"] is not None:
         raise UsageError("Give either --region or --layout, not both.")
     distances = None if options["distances"] is None else distances_from_text(options["distances"])
@@ -115,6 +198,8 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         options["region"],
         options["layout"],
         decode,
+        timeout=options["timeout"],
+        decode_threads=options["decode_threads"],
         resume=options["resume"],
         overwrite=options["overwrite"],
     )

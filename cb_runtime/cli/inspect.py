@@ -61,7 +61,9 @@ def _metadata(artifact: Path, plugins: tuple[str, ...]) -> ModelMetadata:
 
     # An engine's contract stands beside it; opening it would need the GPU that it was built for.
     read = getattr(backend_for(artifact)[1], "read_metadata", None)
-    metadata: ModelMetadata = read(artifact) if read else open_session(artifact, device="cpu", plugins=plugins).metadata
+    metadata: ModelMetadata = (
+        read(artifact) if read else open_session(artifact, device="cpu", measure=False, plugins=plugins).metadata
+    )
     return metadata
 
 

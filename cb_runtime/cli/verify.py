@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import ParityError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@engine_options
 @click.option(
     "--report",
     "reports",
@@ -98,7 +100,9 @@ def _judge(
 
     def judge(title: str, graph: Runs) -> ParityReport:
         runs: list[ParityRun] = []
-        outcome = verify_session(graph, golden, sizes, progress=progress, on_run=runs.append)
+        outcome = verify_session(
+            graph, golden, sizes, precision=engine["precision"], progress=progress, on_run=runs.append
+        )
         files.add(JudgedGraph(title, outcome, golden, runs, graph.metadata, engine))
         return outcome
 

@@ -101,7 +101,7 @@ def packable_from_file(path: Path) -> Packable:
         raise ModelError(f"Artifact {path} does not exist.")
     # An engine's contract stands beside it; opening it would need the GPU that it was built for.
     read = getattr(backend_for(path)[1], "read_metadata", None)
-    metadata: ModelMetadata = read(path) if read else open_session(path, device="cpu").metadata
+    metadata: ModelMetadata = read(path) if read else open_session(path, device="cpu", measure=False).metadata
     return Packable(path, metadata)
 
 

@@ -27,7 +27,8 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from cb_runtime.errors import InputError
+from cb_runtime.cores import default_decode_threads
+from cb_runtime.errors import InputError, UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.video.decoding import StreamEnd, decoded_frames, stated_end, timed_frames
 from cb_runtime.video.pixels import RegionReader, orientation_of
@@ -41,10 +42,20 @@ _TEXT_DEMUXERS = {"tty"}
 
 
 class VideoFile:
-    """Frames of one video file. Raises InputError when the file is not a video that can be decoded."""
+    """Frames of one video file.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: The file.
+        decode_threads: Threads of the decoder; None chooses by the number of cores. Frames are the same.
+
+    Raises InputError when the file is not a video that can be decoded, and UsageError for less than one thread.
+    """
+
+    def __init__(self, path: str | Path, *, decode_threads: int | None = None) -> None:
+        if decode_threads is not None and decode_threads < 1:
+            raise UsageError(f"--decode-threads must be 1 or more, got {decode_threads}.")
         self._path = Path(path)
+        self._threads = decode_threads or default_decode_threads()
         self._closed = False
         self._report = DecodeReport()
         with self._opened() as (container, stream):
@@ -193,6 +204,7 @@ class VideoFile:
             best = container.streams.best("video")
             stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
             stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = self._threads
             yield container, stream
 
     def _nothing_decoded(self) -> InputError:

@@ -271,12 +271,12 @@ def test_two_runs_in_one_process_may_differ_in_precision():
 
 @pytest.mark.parametrize(("cores", "gpu", "cpu"), [(1, 1, 0), (2, 1, 0), (8, 7, 2), (64, 12, 12)])
 def test_the_number_of_workers_follows_from_cores_and_device(monkeypatch, cores, gpu, cpu):
-    monkeypatch.setattr(data, "available_cores", lambda: cores)
+    monkeypatch.setattr(data, "usable_cores", lambda: cores)
     assert [data.default_workers(SimpleNamespace(type=kind)) for kind in ("cuda", "cpu")] == [gpu, cpu]
 
 
 def test_only_cores_this_process_may_use_are_counted():
-    assert 1 <= data.available_cores() <= (os.cpu_count() or 1)
+    assert 1 <= data.usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_the_training_package_offers_its_names_and_no_others():

@@ -54,8 +54,32 @@ def test_each_video_gets_a_file_of_its_name_per_format(run, video, tmp_path):
 
 
 def test_the_last_line_says_what_it_ran_on_and_why(run, video):
-    last = run(video).stdout.strip().splitlines()[-1]
+    last = run(video, "--backend", "onnxruntime").stdout.strip().splitlines()[-1]
     assert last == "Ran best.onnx with onnxruntime on cpu (this onnxruntime has no CUDA provider)."
+
+
+def test_the_engine_asked_for_finds_the_same_captions(run, video, tmp_path):
+    pytest.importorskip("openvino")
+    written = []
+    for engine in ("onnxruntime", "openvino"):
+        document = json.loads(run(video, "--backend", engine, "--format", "srt", "--overwrite", "--json").stdout)
+        assert document["model"]["backend"] == engine
+        written.append((tmp_path / "out" / "film.srt").read_text())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--streams", "2", "--streams is for OpenVINO"),
+        ("--precision", "bf16", "--precision bf16 cannot be had of best.onnx by onnxruntime"),
+        ("--backend", "abacus", "Unknown backend 'abacus'"),
+    ],
+)
+def test_an_engine_that_cannot_be_had_as_asked_is_a_usage_error(run, video, option, value, says):
+    result = run(video, *([] if option == "--backend" else ["--backend", "onnxruntime"]), option, value)
+    assert result.exit_code == 2
+    assert says in result.stderr
 
 
 def test_json_is_one_document_with_model_and_videos(run, video):

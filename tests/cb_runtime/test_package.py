@@ -234,6 +234,20 @@ def test_what_cannot_be_opened_is_told_and_the_next_is_taken(tmp_path, monkeypat
     assert described["reason"].endswith("tried before: no int8 here")
 
 
+def test_the_engine_and_the_precision_asked_for_run_what_is_in_a_package(tmp_path):
+    pytest.importorskip("openvino")
+    package = write_package(tmp_path / "best.cbx", tmp_path, ("int8", "fp32"))
+    described = open_session(package, backend="openvino", precision="fp32", threads=1).describe()
+    assert (described["artifact"], described["backend"]) == ("onnx-fp32/model.onnx", "openvino")
+    assert described["self_checked"] == 10
+    with pytest.raises(
+        ModelError, match=r"precision fp16; it holds onnx-int8, onnx-fp32\. Choose another --device, --prec"
+    ):
+        open_session(package, precision="fp16")
+    with pytest.raises(ModelError, match="nothing that runs here on device auto, backend tensorrt"):
+        open_session(package, backend="tensorrt")
+
+
 def test_a_package_without_anything_for_the_device_says_what_it_holds_and_what_was_tried(tmp_path):
     package = write_package(tmp_path / "best.cbx", tmp_path, ("int8", "fp32"))
     with pytest.raises(ModelError, match=r"nothing that runs here on device cuda; it holds onnx-int8, onnx-fp32"):

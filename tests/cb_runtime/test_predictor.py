@@ -60,7 +60,7 @@ def source(monkeypatch):
 
     def use(levels, **options):
         made = FakeSource(levels, **options)
-        monkeypatch.setattr(predictor_module, "open_source", lambda path: made)
+        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: made)
         return made
 
     return use
@@ -85,7 +85,8 @@ def test_captions_do_not_depend_on_the_batch_size(model, video, batch_size):
 
 
 def test_a_result_says_which_model_found_it_and_on_what(model, video):
-    track = BoundaryPredictor(model, device="cpu").predict_video(video, region=REGION_TEXT)
+    predictor = BoundaryPredictor(model, device="cpu", backend="onnxruntime")
+    track = predictor.predict_video(video, region=REGION_TEXT)
     assert track.model["name"] == "best.onnx"
     assert len(track.model["sha256"]) == 64
     assert (track.model["backend"], track.model["device"], track.model["reason"]) == ("onnxruntime", "cpu", "as asked")

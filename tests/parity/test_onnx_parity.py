@@ -1,4 +1,4 @@
-"""Every architecture that comes with cb, at its real size: PyTorch against the exported ONNX in ONNX Runtime."""
+"""Every architecture that comes with cb, at its real size: PyTorch against the exported ONNX in each engine for it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cb_core.deployment import DeploymentModel
 from cb_core.registry import create_model_for_weights, example_inputs, get_model_info, list_architectures
 from cb_export.gate import reference_from_model
 from cb_export.pipeline import ExportOptions, export_checkpoint
+from cb_runtime.backends import backends_for
 from cb_runtime.contract import IMAGE_INPUTS, ModelMetadata, graph_input_specs
 from cb_runtime.parity import TOLERANCES, GoldenSamples, golden_path
 from cb_runtime.session import open_session
@@ -81,7 +82,7 @@ def test_no_architecture_of_the_package_is_left_out():
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_an_architecture_decides_in_onnx_runtime_as_in_pytorch(name, tmp_path):
+def test_an_architecture_decides_in_every_engine_as_in_pytorch(name, tmp_path):
     model = model_with_settled_weights(name)
     reference = reference_from_model(DeploymentModel(model).eval())
     inputs = random_inputs(0)
@@ -98,5 +99,10 @@ def test_an_architecture_decides_in_onnx_runtime_as_in_pytorch(name, tmp_path):
     assert (result.metadata.lora_merge is not None) == ("lora" in name)
 
     unseen = random_inputs(1)
-    difference = np.abs(open_session(result.path, device="cpu").run(unseen) - reference(unseen)).max()
-    assert difference <= TOLERANCES["fp32"].max_abs_difference
+    wanted = reference(unseen)
+    engines = [engine for engine, backend in backends_for(result.path) if backend.available().ok]
+    assert "onnxruntime" in engines
+    for engine in engines:
+        session = open_session(result.path, device="cpu", backend=engine, precision="fp32")
+        for graph in filter(None, (session, session.stages)):
+            assert np.abs(graph.run(unseen) - wanted).max() <= TOLERANCES["fp32"].max_abs_difference, engine

@@ -1,0 +1,88 @@
+"""The ceiling: an engine alone, on arrays that lie ready, with nothing of ours around it.
+
+One pass encodes n frames and classifies 2n pairs, as scoring consecutive pairs in both directions has to. Features that
+the classifier is given stand still, so that no copy between the two is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed.material import Strips
+from benchmarks.speed.peers import onnxruntime_session, openvino_model
+from cb_runtime.stages import CLASSIFIER, PICTURES, encoder_file, read_manifest, stages_path
+
+Feeds = dict[str, NDArray[Any]]
+Run = Callable[[Feeds, int], object]
+"""Runs feeds a number of times."""
+Pass = Callable[[Strips], None]
+
+
+def raw_onnxruntime(artifact: Path, strips: Strips, batch: int, threads: int) -> Pass:
+    """Return a pass of ONNX Runtime over the staged graph; of the strips it is given it only takes the number."""
+
+    def opened(graph: Path) -> Run:
+        session = onnxruntime_session(graph, threads)
+        return lambda feeds, times: [session.run(None, feeds) for _ in range(times)]
+
+    return _pass(artifact, strips, batch, opened)
+
+
+def raw_openvino(artifact: Path, strips: Strips, batch: int, how: Mapping[str, Any]) -> Pass:
+    """Return a pass of OpenVINO over the staged graph, as many requests at a time as its streams take."""
+    import openvino
+
+    def opened(graph: Path) -> Run:
+        queue = openvino.AsyncInferQueue(openvino_model(graph, how))
+
+        def run(feeds: Feeds, times: int) -> None:
+            for _ in range(times):
+                queue.start_async(feeds)
+            queue.wait_all()
+
+        return run
+
+    return _pass(artifact, strips, batch, opened)
+
+
+def _pass(artifact: Path, strips: Strips, batch: int, opened: Callable[[Path], Run]) -> Pass:
+    manifest = read_manifest(artifact)
+    if manifest is None:  # nothing can be reused: the ceiling is the graph itself
+        return _whole_pass(opened(artifact), _random_feeds(artifact, batch), batch)
+    folder, roles = stages_path(artifact), manifest.roles
+    encode = opened(folder / encoder_file(roles["frame1"]))
+    classify = opened(folder / CLASSIFIER)
+    pictures, pairs = {PICTURES: np.ascontiguousarray(strips[:batch])}, _random_feeds(folder / CLASSIFIER, batch)
+    encoders = len({roles["frame1"], roles["frame2"]})
+
+    def run(scored: Strips) -> None:
+        encode(pictures, encoders * _runs(len(scored), batch))
+        classify(pairs, _runs(2 * (len(scored) - 1), batch))
+
+    return run
+
+
+def _whole_pass(whole: Run, feeds: Feeds, batch: int) -> Pass:
+    def run(scored: Strips) -> None:
+        whole(feeds, _runs(2 * (len(scored) - 1), batch))
+
+    return run
+
+
+def _runs(rows: int, batch: int) -> int:
+    return -(-rows // batch)
+
+
+def _random_feeds(graph: Path, batch: int) -> Feeds:
+    rng = np.random.default_rng(0)
+    feeds: Feeds = {}
+    for one in onnxruntime_session(graph, 1).get_inputs():
+        shape = (batch, *one.shape[1:])
+        whole = one.type == "tensor(uint8)"
+        feeds[one.name] = rng.integers(0, 256, shape, np.uint8) if whole else rng.random(shape, np.float32)
+    return feeds

@@ -1,0 +1,121 @@
+"""Start-up: from the start of Python to the first label, beside ONNX Runtime's own load and first run.
+
+    python -m benchmarks.speed.startup --output benchmarks/results/startup.json
+
+Each start is a process of its own, by turns, on the model in the box. The bare contender imports ONNX Runtime and
+NumPy, opens the same five-input graph and runs one pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed.figures import command, machine, markdown, spread, write_json
+from cb_runtime.models import default_model_path
+
+_FEEDS = """
+feeds = {name: numpy.zeros((1, 48, 480, 3), numpy.uint8) for name in ("ocr_viz", "frame1", "frame2")}
+feeds["spatial_features"] = numpy.zeros((1, 6), numpy.float32)
+feeds["font_embedding"] = numpy.zeros((1, 512), numpy.float32)
+"""
+_END = """
+print(json.dumps({"import": imported - began, "load": loaded - imported, "first": time.perf_counter() - loaded}))
+"""
+_OURS = """
+import json, time
+began = time.perf_counter()
+import numpy
+from cb_runtime import BoundaryPredictor
+imported = time.perf_counter()
+predictor = BoundaryPredictor(PATH, device="cpu", backend=BACKEND, reuse=REUSE)
+loaded = time.perf_counter()
+FEEDS
+predictor.predict_pairs(feeds)
+"""
+_BARE = """
+import json, time
+began = time.perf_counter()
+import numpy, onnxruntime
+imported = time.perf_counter()
+session = onnxruntime.InferenceSession(PATH, providers=["CPUExecutionProvider"])
+loaded = time.perf_counter()
+FEEDS
+session.run(None, feeds)
+"""
+BARE = "ONNX Runtime alone"
+
+
+def contenders(model: Path) -> dict[str, str]:
+    """Return the program of each contender, the bare one first."""
+    programs = {BARE: _BARE}
+    for backend, title in {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.items():
+        for reuse, graphs in {False: "five-input graph", True: "with staged graph"}.items():
+            own = _OURS.replace("BACKEND", repr(backend)).replace("REUSE", repr(reuse))
+            programs[f"cb_runtime on {title}, {graphs}"] = own
+    return {
+        name: (text.replace("FEEDS", _FEEDS) + _END).replace("PATH", repr(str(model)))
+        for name, text in programs.items()
+    }
+
+
+def measure(model: Path, rounds: int) -> list[dict[str, Any]]:
+    """Start all contenders by turns; return a row for each."""
+    programs = contenders(model)
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
+    for number in range(-1, rounds):  # the first round fills the file cache
+        for name, program in programs.items():
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            if number >= 0:
+                taken[name].append(json.loads(done.stdout))
+    totals = {name: np.array([sum(one.values()) for one in starts]) for name, starts in taken.items()}
+    return [
+        {
+            "contender": name,
+            "seconds": spread(totals[name]),
+            "ratio": spread(totals[name] / totals[BARE]),
+            **{
+                f"{part}_seconds": float(np.median([one[part] for one in starts]))
+                for part in ("import", "load", "first")
+            },
+        }
+        for name, starts in taken.items()
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table."""
+    cells = [
+        [
+            row["contender"],
+            *(f"{row[f'{part}_seconds']:.2f}" for part in ("import", "load", "first")),
+            f"{row['seconds']['median']:.2f}",
+            f"{row['ratio']['median']:.2f}",
+        ]
+        for row in rows
+    ]
+    return markdown(("contender", "import s", "load s", "first answer s", "all s", "ratio"), cells)
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON and Markdown when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="starts of each contender that count")
+    parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
+    arguments = parser.parse_args()
+    rows = measure(default_model_path(), arguments.rounds)
+    print(table(rows))
+    if arguments.output:
+        head = {"command": command("benchmarks.speed.startup"), **machine(), "rounds": arguments.rounds}
+        write_json(arguments.output, {**head, "rows": rows})
+        arguments.output.with_suffix(".md").write_text(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""A second backend for `.onnx` files: OpenVINO, on CPUs.
+
+OpenVINO takes bf16 by itself where the CPU has it, and quietly stays with float32 where bf16 is asked of a CPU without.
+So the precision is always set, only one that the CPU computes natively is asked for, and what the compiled model then
+says is compared with it. Docs: https://docs.openvino.ai/
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenOptions, device_from_text
+from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.cores import usable_cores
+from cb_runtime.errors import ModelError, UsageError, require
+from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
+from cb_runtime.stages import Stages
+
+SUFFIXES = (SUFFIX,)
+"""File name endings this backend opens."""
+
+DISTRIBUTIONS = ("openvino",)
+"""Packages that bring the module `openvino`."""
+
+_CPU = "CPU"
+_METADATA = ["framework", METADATA_KEY]
+"""Where OpenVINO keeps an ONNX file's `metadata_props`."""
+
+_HINTS = {"fp32": "f32", "tf32": "f32", "int8": "f32", "bf16": "bf16", "fp16": "f16"}
+"""Arithmetic of floating-point numbers by the precision of an artifact; an int8 one says itself what is not (Q/DQ)."""
+_CAPABILITIES = {"bf16": "BF16", "f16": "FP16"}
+"""What `OPTIMIZATION_CAPABILITIES` of a CPU name where it computes such arithmetic natively."""
+
+Settings = Mapping[str, Any]
+"""Properties that a model is compiled with."""
+
+
+def available() -> Availability:
+    """Tell whether OpenVINO is installed, and what this CPU computes natively."""
+    if importlib.util.find_spec("openvino") is None:
+        return Availability(False, "openvino is not installed", "pip install 'cb-toolkit[openvino]'")
+    core = require("openvino").Core()
+    return Availability(True, f"openvino {_version()}, {_cpu_name(core)} computes {', '.join(capabilities(core))}")
+
+
+def capabilities(core: Any) -> tuple[str, ...]:  # noqa: ANN401  (see `_model`)
+    """Return the arithmetic that this CPU computes natively, e.g. `FP32`, `BF16`, `INT8`."""
+    return tuple(name for name in core.get_property(_CPU, "OPTIMIZATION_CAPABILITIES") if name != "EXPORT_IMPORT")
+
+
+def ways(own: str, options: OpenOptions) -> tuple[OpenOptions, ...]:
+    """Return the ways in which OpenVINO can run an artifact as asked, the plainest first.
+
+    Args:
+        own: The artifact's own precision.
+        options: What was asked for.
+    """
+    if device_from_text(options.device).kind == "cuda":
+        return ()
+    arithmetic = [name for name in precisions(own) if options.precision in ("auto", name)]
+    cores = options.threads or usable_cores()
+    counts = [count for count in sorted({1, 2, cores // 2}) if 1 <= count <= cores]
+    streams = counts if options.streams is None else [options.streams]
+    return tuple(replace(options, precision=name, streams=count) for name in arithmetic for count in streams)
+
+
+def precisions(own: str) -> tuple[str, ...]:
+    """Return the precisions in which OpenVINO runs an artifact on this CPU, the artifact's own first.
+
+    A float32 artifact also runs in bf16 where the CPU computes that natively.
+    """
+    lower = own == "fp32" and _CAPABILITIES["bf16"] in capabilities(require("openvino").Core())
+    return (own, "bf16") if lower else (own,)
+
+
+def open_artifact(path: Path, options: OpenOptions) -> OpenVinoExecutor:
+    """Open an ONNX file on the CPU.
+
+    Raises:
+        ModelError: The file cannot be run here as asked.
+        ContractError: It was not exported by cb, or its graph does not fit its metadata.
+        UsageError: A precision that the artifact does not have, or more streams than threads.
+        MissingPackageError: OpenVINO is not installed.
+    """
+    device = device_from_text(options.device)
+    if device.kind == "cuda":
+        raise ModelError(
+            f"Device {device} was asked for, and OpenVINO runs on the CPU. Use --backend onnxruntime, or --device cpu."
+        )
+    ov = require("openvino")
+    core = ov.Core()
+    model = _model(core, path)
+    metadata = _metadata(model, path)
+    settings = _settings(core, metadata.precision, options)
+    reason = "as asked" if device.kind == "cpu" else "OpenVINO runs on the CPU"
+    graph = OpenVinoPart(_compiled(core, model, settings, path))
+    executor = OpenVinoExecutor(metadata, graph, _precision(metadata.precision, options), reason)
+    if not options.reuse:
+        return executor
+
+    def part(file: Path) -> OpenVinoPart:
+        return OpenVinoPart(_compiled(core, _model(core, file), settings, file))
+
+    return replace(executor, stages=open_stages(path, metadata, part))
+
+
+def _precision(own: str, options: OpenOptions) -> str:
+    return own if options.precision == "auto" else options.precision
+
+
+def _settings(core: Any, own: str, options: OpenOptions) -> Settings:  # noqa: ANN401  (see `_model`)
+    wanted = _precision(own, options)
+    if wanted not in (own, "bf16" if own == "fp32" else own):
+        raise UsageError(
+            f"--precision {wanted} cannot be had of an artifact in {own} by OpenVINO: it runs one as it is, and a "
+            f"float32 one in bf16 too. {EXPORT_AGAIN} --precision {wanted}"
+        )
+    hint, native = _HINTS[wanted], capabilities(core)
+    if _CAPABILITIES.get(hint, "FP32") not in native:
+        if wanted != own:
+            raise ModelError(
+                f"--precision {wanted} was asked for, but this CPU ({_cpu_name(core)}) does not compute it natively, "
+                f"only {', '.join(native)}. Use --precision {own}, or export the model in int8."
+            )
+        hint = "f32"  # half-precision numbers, computed in float32: exact, as ONNX Runtime does it too
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "NUM_STREAMS": options.streams or 1,
+        # Other threads decode and prepare at the same time, other processes may run models: the system places them.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return settings if options.threads is None else {**settings, "INFERENCE_NUM_THREADS": options.threads}
+
+
+def _cpu_name(core: Any) -> str:  # noqa: ANN401  (see `_model`)
+    return str(core.get_property(_CPU, "FULL_DEVICE_NAME")).strip()
+
+
+def _version() -> str:
+    # The release alone, e.g. 2026.4.1: after it stand build number, commit and branch.
+    return str(require("openvino").__version__).partition("-")[0]
+
+
+def _model(core: Any, path: Path) -> Any:  # noqa: ANN401  (openvino is imported when it is first used)
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path} cannot be read by OpenVINO {_version()}: {_cause(error)} {DAMAGED}") from error
+
+
+def _compiled(core: Any, model: Any, settings: Settings, path: Path) -> Any:  # noqa: ANN401  (see `_model`)
+    """Compile a model. Raises ModelError when it cannot be, or is not computed in the precision that was set."""
+    try:
+        compiled = core.compile_model(model, _CPU, dict(settings))
+    except RuntimeError as error:
+        raise ModelError(f"{path} cannot be compiled by OpenVINO {_version()}: {_cause(error)} {DAMAGED}") from error
+    hint, wanted = compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), settings["INFERENCE_PRECISION_HINT"]
+    if hint != wanted:
+        raise ModelError(f"OpenVINO was told to compute {path} in {wanted} and took {hint}. Use --backend onnxruntime.")
+    streams = compiled.get_property("NUM_STREAMS")
+    if streams != settings["NUM_STREAMS"]:
+        threads = compiled.get_property("INFERENCE_NUM_THREADS")
+        raise UsageError(
+            f"--streams {settings['NUM_STREAMS']} cannot be had: OpenVINO makes {streams} of {threads} threads. Ask "
+            "for fewer streams, or more --threads."
+        )
+    return compiled
+
+
+def _cause(error: RuntimeError) -> str:
+    """Return what OpenVINO complains about, without the places of its source that stand before it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = next((line for line in lines if line and not line.startswith("Exception from")), type(error).__name__)
+    return said if said.endswith(".") else f"{said}."
+
+
+def _metadata(model: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (see `_model`)
+    text = str(model.get_rt_info(_METADATA).value) if model.has_rt_info(_METADATA) else None
+    return artifact_metadata(text, tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)), path)
+
+
+def _spec(port: Any) -> TensorSpec:  # noqa: ANN401  (see `_model`)
+    axes = tuple(axis.get_length() if axis.is_static else "?" for axis in port.partial_shape)
+    return TensorSpec(port.get_any_name(), port.get_element_type().to_dtype().name, axes)
+
+
+@dataclass(frozen=True)
+class OpenVinoPart:
+    """One compiled graph. Calls may overlap: each has infer requests of its own."""
+
+    compiled: Any
+    """`openvino.CompiledModel`."""
+    _idle: deque[Any] = field(default_factory=deque, repr=False, compare=False)
+    """Infer requests that no call uses; popping and appending is safe among threads."""
+
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Specs of its inputs."""
+        return tuple(map(_spec, self.compiled.inputs))
+
+    @cached_property
+    def output(self) -> TensorSpec:
+        """Spec of its only output."""
+        (port,) = self.compiled.outputs
+        return _spec(port)
+
+    @cached_property
+    def streams(self) -> int:
+        """How many requests are computed at once."""
+        return int(self.compiled.get_property("NUM_STREAMS"))
+
+    def run(self, feeds: Feeds) -> NDArray[np.float32]:
+        """Return the output, in memory of its own; a batch is cut into one piece per stream.
+
+        Raises ModelError when the engine fails, e.g. out of memory.
+        """
+        batch = len(next(iter(feeds.values())))
+        pieces = min(self.streams, batch)
+        try:
+            with self._requests(pieces) as requests:
+                return self._answer(requests, feeds, batch)
+        except RuntimeError as error:
+            raise ModelError(
+                f"OpenVINO failed on cpu at batch {batch}: {_cause(error)} When memory is short, try a smaller --batch."
+            ) from error
+
+    def _answer(self, requests: list[Any], feeds: Feeds, batch: int) -> NDArray[np.float32]:
+        edges = [batch * piece // len(requests) for piece in range(len(requests) + 1)]
+        for request, (start, stop) in zip(requests, pairwise(edges), strict=True):
+            request.start_async({name: array[start:stop] for name, array in feeds.items()}, share_inputs=True)
+        for request in requests:
+            request.wait()
+        return np.concatenate([request.get_output_tensor(0).data for request in requests])
+
+    @contextmanager
+    def _requests(self, count: int) -> Iterator[list[Any]]:
+        """Lend infer requests; new ones are made where none is idle."""
+        requests: list[Any] = []
+        while len(requests) < count:
+            try:
+                requests.append(self._idle.pop())
+            except IndexError:
+                requests.append(self.compiled.create_infer_request())
+        yield requests
+        # One that failed is not lent again: another piece of the batch may still be computed by it.
+        self._idle.extend(requests)
+
+
+@dataclass(frozen=True)
+class OpenVinoExecutor:
+    """An ONNX model on the CPU."""
+
+    metadata: ModelMetadata
+    graph: OpenVinoPart
+    precision: str
+    """The artifact's own, or bf16."""
+    reason: str
+    """Why the CPU."""
+    stages: Stages | None = None
+    """The model in two steps, where it was exported so and reuse was asked for."""
+
+    def run(self, feeds: Feeds) -> Logits:
+        """Return float32 logits `(batch, 5)`. Raises ModelError when the engine fails, e.g. out of memory."""
+        return self.graph.run(feeds)
+
+    def describe(self) -> dict[str, Any]:
+        """Return backend, device, why this device, precision, OpenVINO's version, threads and streams."""
+        compiled = self.graph.compiled
+        return {
+            "backend": "openvino",
+            "device": "cpu",
+            "reason": self.reason,
+            "precision": self.precision,
+            "float_arithmetic": compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "openvino": _version(),
+            "threads": compiled.get_property("INFERENCE_NUM_THREADS"),
+            "streams": self.graph.streams,
+        }

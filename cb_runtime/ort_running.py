@@ -1,0 +1,78 @@
+"""One call of a graph in ONNX Runtime: on the CPU, or on a GPU with its inputs bound where they lie.
+
+Docs: https://onnxruntime.ai/docs/api/python/api_summary.html#data-on-device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb_runtime.arrays import DeviceArray
+from cb_runtime.backends import device_from_text
+from cb_runtime.errors import ContractError, ModelError
+
+HostOrDeviceFeeds = Mapping[str, NDArray[Any] | DeviceArray]
+
+
+def run_graph(session: Any, output: str, feeds: HostOrDeviceFeeds, device: str) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
+    """Return one output of a graph, in main memory.
+
+    Args:
+        session: `onnxruntime.InferenceSession`.
+        output: Name of the output.
+        feeds: Inputs by name; in the memory of `device` only where that is a GPU.
+        device: `cpu` or `cuda:N`, what the session was opened on.
+
+    Raises:
+        ContractError: An input in the memory of another GPU.
+        ModelError: The engine failed, e.g. out of memory.
+    """
+    _check_place(feeds, device)
+    try:
+        if device == "cpu":
+            (answer,) = session.run([output], dict(feeds))
+        else:
+            answer = _run_bound(session, output, feeds)
+    except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
+        batch = len(next(iter(feeds.values())))
+        raise ModelError(
+            f"ONNX Runtime failed on {device} at batch {batch}: {first_line(error)} When memory is short, "
+            "try a smaller --batch."
+        ) from error
+    result: NDArray[np.float32] = answer
+    return result
+
+
+def _check_place(feeds: HostOrDeviceFeeds, device: str) -> None:
+    for name, values in feeds.items():
+        if isinstance(values, DeviceArray) and values.device != device_from_text(device).index:
+            raise ContractError(
+                f"Input '{name}' lies on cuda:{values.device}, and the model runs on {device}. Copy it there, or open "
+                f"the model with device='cuda:{values.device}'."
+            )
+
+
+def _run_bound(session: Any, output: str, feeds: HostOrDeviceFeeds) -> Any:  # noqa: ANN401  (no types)
+    binding = session.io_binding()  # one a call, so that calls may overlap
+    for name, values in feeds.items():
+        if isinstance(values, DeviceArray):
+            place = ("cuda", values.device, values.dtype.type, list(values.shape), values.address)
+            binding.bind_input(name, *place)
+        else:
+            binding.bind_cpu_input(name, np.ascontiguousarray(values))
+    binding.bind_output(output, "cpu")
+    # ONNX Runtime computes on a stream of its own: first wait for whatever still fills the inputs, on any stream.
+    binding.synchronize_inputs()
+    session.run_with_iobinding(binding)
+    (answer,) = binding.copy_outputs_to_cpu()
+    return answer
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says, as a sentence."""
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,6 @@
+"""Stages of work that run ahead of each other, each in a thread of its own, and what they do with their time."""
+
+from cb_runtime.pipeline.profile import Profile, StageProfile
+from cb_runtime.pipeline.stage import Halted, Pipeline, counted, working
+
+__all__ = ["Halted", "Pipeline", "Profile", "StageProfile", "counted", "working"]

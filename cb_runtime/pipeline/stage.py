@@ -1,0 +1,301 @@
+"""Stages that run ahead: an iterator, in a thread of its own, over a bounded queue.
+
+A chain of iterators does one thing at a time. Where each of them runs ahead of the next by a few items, all work at
+once and the slowest alone sets the rate. What an iterator raises reaches who reads it, after the items before it; when
+reading ends early, every stage ends, closes its iterator in the thread that ran it, and its thread is gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from cb_runtime.pipeline.profile import BUSY, INPUT, OUTPUT, Profile, StageProfile
+
+T = TypeVar("T")
+
+DEPTH = 2
+"""Items by which a stage runs ahead unless told otherwise: one being read and one ready."""
+
+
+class Halted(Exception):  # noqa: N818  (no error: somebody said stop)
+    """Somebody said stop while a pipeline ran."""
+
+
+class _End:
+    """Last thing in a queue: the iterator ended, with an error or without."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class _Clock:
+    """Tells a profile what one thread does with its time in one stage."""
+
+    def __init__(self, profile: Profile | None, stage: StageProfile | None, state: int = BUSY) -> None:
+        self._profile, self._stage, self._state = profile, stage, state
+        self._since = profile.clock() if profile else 0.0
+
+    def switch(self, state: int) -> None:
+        """Book the time since the last switch, and go over to another state."""
+        if self._profile is None or self._stage is None:
+            return
+        now = self._profile.clock()
+        self._profile.add(self._stage, self._state, self._since, now)
+        self._state, self._since = state, now
+
+    def count(self, items: int) -> None:
+        """Book finished items."""
+        if self._profile is not None and self._stage is not None:
+            self._profile.count(self._stage, items)
+
+
+_NO_CLOCK = _Clock(None, None)
+_thread = threading.local()
+
+
+def _current_clock() -> _Clock:
+    clock: _Clock = getattr(_thread, "clock", _NO_CLOCK)
+    return clock
+
+
+@contextmanager
+def _running(clock: _Clock) -> Iterator[None]:
+    before = _current_clock()
+    _thread.clock = clock
+    try:
+        yield
+    finally:
+        _thread.clock = before
+
+
+def _clock_for(profile: Profile | None, name: str, unit: str, state: int = BUSY, *, streaming: bool = True) -> _Clock:
+    if profile is None:
+        return _NO_CLOCK
+    return _Clock(profile, profile.stage(name, unit, streaming=streaming), state)
+
+
+@contextmanager
+def working(profile: Profile | None, name: str, *, unit: str = "frames", streaming: bool = True) -> Iterator[None]:
+    """Book the time of a block, in this thread, to a stage of a profile; None: to nobody.
+
+    `streaming` is False for what is done before or after the stages that run beside each other.
+    """
+    clock = _clock_for(profile, name, unit, streaming=streaming)
+    with _running(clock):
+        try:
+            yield
+        finally:
+            clock.switch(BUSY)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Book the time of a block to the waiting for input of the stage that runs in this thread."""
+    clock = _current_clock()
+    clock.switch(INPUT)
+    try:
+        yield
+    finally:
+        clock.switch(BUSY)
+
+
+def counted(items: int) -> None:
+    """Book finished items to the stage that runs in this thread."""
+    _current_clock().count(items)
+
+
+class _Ahead(Generic[T]):
+    """An iterator over what another thread reads from `items`, at most `depth` items ahead."""
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        name: str,
+        depth: int,
+        count: Callable[[T], int],
+        pipeline: Pipeline,
+        new_clock: _NewClock,
+    ) -> None:
+        self._items: Iterable[T] | None = items
+        self._count = count
+        self._free = threading.Semaphore(depth)
+        self._ready: SimpleQueue[T | _End] = SimpleQueue()
+        self._pipeline, self._new_clock = pipeline, new_clock
+        self._closing = self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"cb-{name}", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._ended:
+            raise StopIteration
+        reader = _current_clock()
+        reader.switch(INPUT)
+        item = self._ready.get()
+        reader.switch(BUSY)
+        self._pipeline.check()
+        if isinstance(item, _End):
+            self._ended = True
+            raise item.error or StopIteration
+        self._free.release()
+        return item
+
+    def stop(self) -> None:
+        """Let the thread end at its next item, without waiting for it."""
+        self._closing = True
+        self._free.release()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        with _running(self._new_clock()):
+            end = _End()
+            try:
+                self._pass_on()
+            except BaseException as error:  # whatever it is, it is raised where items are read
+                end = _End(error)
+            finally:
+                self._ready.put(end)
+                _current_clock().switch(BUSY)
+
+    def _pass_on(self) -> None:
+        items, self._items = self._items, None
+        clock = _current_clock()
+        try:
+            for item in items or ():
+                clock.count(self._count(item))
+                clock.switch(OUTPUT)
+                self._free.acquire()
+                clock.switch(BUSY)
+                self._pipeline.check()
+                if self._closing:
+                    break
+                self._ready.put(item)
+        finally:
+            _close(items)
+
+
+class _InTurn(Generic[T]):
+    """An iterator over `items` in the thread that reads it, timed like a stage that runs ahead."""
+
+    def __init__(self, items: Iterable[T], count: Callable[[T], int], pipeline: Pipeline, new_clock: _NewClock) -> None:
+        self._items, self._count = items, count
+        self._iterator = iter(items)
+        self._pipeline = pipeline
+        self._clock = new_clock(OUTPUT)
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        self._pipeline.check()
+        reader = _current_clock()
+        reader.switch(INPUT)
+        self._clock.switch(BUSY)
+        try:
+            with _running(self._clock):
+                item = next(self._iterator)
+            self._clock.count(self._count(item))
+            return item
+        finally:
+            self._clock.switch(OUTPUT)
+            reader.switch(BUSY)
+
+    def stop(self) -> None:
+        """Do nothing: what is not asked for is not read."""
+
+    def join(self) -> None:
+        """Close the items."""
+        _close(self._items)
+
+
+_NewClock = Callable[..., _Clock]
+
+
+def _close(items: object) -> None:
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()
+
+
+def _one(_item: object) -> int:
+    return 1
+
+
+class Pipeline:
+    """Stages of one video's work; when the block of the pipeline ends, all of them have ended.
+
+    Args:
+        overlapped: Run each stage in a thread of its own; otherwise all take turns in the thread that reads.
+        profile: Told what the stages do with their time; None: nobody is.
+        halt: When set, whatever stage runs next raises `Halted`.
+    """
+
+    def __init__(
+        self, *, overlapped: bool, profile: Profile | None = None, halt: threading.Event | None = None
+    ) -> None:
+        self.overlapped = overlapped
+        self._profile, self._halt = profile, halt
+        self._stages: list[_Ahead[Any] | _InTurn[Any]] = []
+
+    def ahead(
+        self,
+        items: Iterable[T],
+        name: str,
+        *,
+        unit: str = "frames",
+        depth: int = DEPTH,
+        count: Callable[[T], int] = _one,
+    ) -> Iterator[T]:
+        """Return an iterator over `items` as a stage of its own.
+
+        Args:
+            items: Read in the stage's thread, and closed there where they can be. They must not be overwritten by the
+                items that follow them.
+            name: The stage's name in the profile and of its thread.
+            unit: What the profile counts.
+            depth: By how many items it may run ahead.
+            count: How many of that an item is.
+        """
+
+        def new_clock(state: int = BUSY) -> _Clock:
+            return _clock_for(self._profile, name, unit, state)
+
+        stage: _Ahead[T] | _InTurn[T] = (
+            _Ahead(items, name, depth, count, self, new_clock)
+            if self.overlapped
+            else _InTurn(items, count, self, new_clock)
+        )
+        self._stages.append(stage)
+        return stage
+
+    def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:
+        """Book the time of a block, in this thread, to a stage; see `working`."""
+        return working(self._profile, name, unit=unit, streaming=streaming)
+
+    def check(self) -> None:
+        """Raise `Halted` when somebody said stop."""
+        if self._halt is not None and self._halt.is_set():
+            raise Halted
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # All are told before any is waited for: a stage may be waiting for another one's next item.
+        for stage in self._stages:
+            stage.stop()
+        for stage in self._stages:
+            stage.join()
+        self._stages.clear()

@@ -1,0 +1,7 @@
+"""Leaving out what need not be looked at: frames like the one before, and the inside of still stretches."""
+
+from __future__ import annotations
+
+from cb_runtime.skipping.options import COARSEST, SKIPS, Skipping
+
+__all__ = ["COARSEST", "SKIPS", "Skipping"]

@@ -1,0 +1,160 @@
+"""OpenVINO as an engine for ONNX files: precision, streams, and what it is told."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tiny_models import tiny_model
+
+from cb_runtime.backends import openvino as backend
+from cb_runtime.contract import ModelMetadata
+from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.golden import golden_path, load_golden_samples
+from cb_runtime.models import default_model_path
+from cb_runtime.parity import verify_session
+from cb_runtime.session import open_session
+
+openvino = pytest.importorskip("openvino", reason="openvino is not installed: pip install 'cb-toolkit[openvino]'")
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    return tiny_model(tmp_path / "best.onnx")
+
+
+class CpuWith:
+    """OpenVINO as a CPU with some arithmetic has it; `takes` is what a compiled model then computes in."""
+
+    def __init__(self, *capabilities, takes=None):
+        self.capabilities, self.takes, self.settings = capabilities, takes, []
+        self.__version__ = "9.9.1-1-abc"
+        self.Core = self.core
+
+    def core(self):
+        real = openvino.Core()
+
+        def compile_model(model, device, settings):
+            self.settings.append(settings)
+            hint = self.takes or settings["INFERENCE_PRECISION_HINT"]
+            answers = {**settings, "INFERENCE_PRECISION_HINT": SimpleNamespace(to_string=lambda: hint)}
+            compiled = real.compile_model(model, device, {**settings, "INFERENCE_PRECISION_HINT": "f32"})
+            return SimpleNamespace(
+                get_property=lambda name: answers.get(name, 1), create_infer_request=compiled.create_infer_request
+            )
+
+        answers = {"OPTIMIZATION_CAPABILITIES": self.capabilities, "FULL_DEVICE_NAME": "Abacus 1"}
+        return SimpleNamespace(
+            read_model=real.read_model, compile_model=compile_model, get_property=lambda device, name: answers[name]
+        )
+
+
+def use(monkeypatch, machine):
+    monkeypatch.setattr(backend, "require", lambda module: machine)
+    return machine
+
+
+def test_the_model_in_the_box_decides_as_pytorch_did_whole_and_in_stages():
+    session = open_session(default_model_path(), backend="openvino", precision="fp32")
+    golden = load_golden_samples(golden_path(default_model_path()))
+    for graph in (session, session.stages):
+        report = verify_session(graph, golden, [1, 16])
+        assert report, str(report)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_batches_that_are_cut_among_streams_have_the_same_answers(streams):
+    threads = None if streams == 1 else streams
+    session = open_session(default_model_path(), backend="openvino", threads=threads, streams=streams)
+    assert session.describe()["streams"] == streams
+    golden = load_golden_samples(golden_path(default_model_path()))
+    for size in (1, 2, 5):
+        few = golden.sample(size)
+        np.testing.assert_allclose(session.run(few.inputs), few.logits, atol=1e-3)
+
+
+def test_more_streams_than_threads_are_refused(artifact):
+    with pytest.raises(UsageError, match=r"--streams 3 cannot be had: OpenVINO makes 1 of 1 threads"):
+        open_session(artifact, backend="openvino", threads=1, streams=3)
+
+
+def test_streams_are_refused_where_there_are_none(artifact):
+    with pytest.raises(UsageError, match="--streams is for OpenVINO: onnxruntime has none"):
+        open_session(artifact, backend="onnxruntime", streams=2)
+
+
+@pytest.mark.parametrize("name", ["threads", "streams"])
+def test_less_than_one_is_refused(artifact, name):
+    with pytest.raises(UsageError, match=f"{name.title()} must be 1 or more, got 0"):
+        open_session(artifact, backend="openvino", **{name: 0})
+
+
+def test_float32_is_float32_on_a_cpu_that_would_take_bf16_by_itself(artifact, monkeypatch):
+    machine = use(monkeypatch, CpuWith("FP32", "BF16", "INT8"))
+    described = open_session(artifact, backend="openvino").describe()
+    assert [settings["INFERENCE_PRECISION_HINT"] for settings in machine.settings] == ["f32"]
+    assert (described["precision"], described["float_arithmetic"]) == ("fp32", "f32")
+
+
+def test_a_float32_artifact_runs_in_bf16_where_the_cpu_has_it(artifact, monkeypatch):
+    machine = use(monkeypatch, CpuWith("FP32", "BF16", "INT8"))
+    described = open_session(artifact, backend="openvino", precision="bf16").describe()
+    assert machine.settings[0]["INFERENCE_PRECISION_HINT"] == "bf16"
+    assert (described["precision"], described["float_arithmetic"]) == ("bf16", "bf16")
+    assert backend.precisions("fp32") == ("fp32", "bf16")
+    assert backend.precisions("int8") == ("int8",)
+
+
+def test_bf16_where_the_cpu_has_none_is_an_error_and_not_float32(artifact, monkeypatch):
+    use(monkeypatch, CpuWith("FP32", "INT8"))
+    with pytest.raises(ModelError, match=r"Abacus 1\) does not compute it natively, only FP32, INT8\. Use --precision"):
+        open_session(artifact, backend="openvino", precision="bf16")
+    assert backend.precisions("fp32") == ("fp32",)
+
+
+def test_another_precision_than_was_set_is_an_error(artifact, monkeypatch):
+    use(monkeypatch, CpuWith("FP32", "BF16", takes="bf16"))
+    with pytest.raises(ModelError, match=r"told to compute .* in f32 and took bf16"):
+        open_session(artifact, backend="openvino")
+
+
+@pytest.mark.parametrize(("capabilities", "hint"), [(("FP32", "BF16"), "bf16"), (("FP32",), "f32")])
+def test_an_artifact_in_half_precision_is_computed_in_it_or_in_float32(tmp_path, monkeypatch, capabilities, hint):
+    path = tiny_model(tmp_path / "half.onnx", ModelMetadata("tiny", precision="bf16"))
+    use(monkeypatch, CpuWith(*capabilities))
+    described = open_session(path, backend="openvino").describe()
+    assert (described["precision"], described["float_arithmetic"]) == ("bf16", hint)
+
+
+def test_a_precision_that_the_artifact_does_not_have_is_refused_with_what_to_do(artifact):
+    with pytest.raises(UsageError, match=r"--precision int8 cannot be had of .* fp32.*cb export .*--precision int8"):
+        open_session(artifact, backend="openvino", precision="int8")
+    with pytest.raises(UsageError, match=r"--precision bf16 cannot be had of best\.onnx by onnxruntime"):
+        open_session(artifact, backend="onnxruntime", precision="bf16")
+    with pytest.raises(UsageError, match=r"Unknown precision 'fp31'\. Choose auto, fp32"):
+        open_session(artifact, precision="fp31")
+
+
+def test_a_gpu_is_refused_with_what_to_do(artifact):
+    with pytest.raises(ModelError, match=r"OpenVINO runs on the CPU\. Use --backend onnxruntime"):
+        open_session(artifact, backend="openvino", device="cuda")
+
+
+def test_threads_are_not_pinned_to_cores(artifact):
+    session = open_session(artifact, backend="openvino")
+    assert session._executor.graph.compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_without_openvino_the_extra_is_named(artifact, monkeypatch):
+    def missing(module):
+        raise MissingPackageError(module)
+
+    monkeypatch.setattr(backend, "require", missing)
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
+    assert "cb-toolkit[openvino]" in backend.available().fix
+    with pytest.raises(MissingPackageError, match=r"cb-toolkit\[openvino\]"):
+        open_session(artifact, backend="openvino")
+
+
+def test_what_the_cpu_computes_natively_is_told(monkeypatch):
+    use(monkeypatch, CpuWith("FP32", "BF16", "INT8", "EXPORT_IMPORT"))
+    assert backend.available().detail == "openvino 9.9.1, Abacus 1 computes FP32, BF16, INT8"
