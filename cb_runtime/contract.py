@@ -175,9 +175,9 @@ class Decoding:
             raise ContractError(f"Decoding: {name} is out of range, got {getattr(self, name)}. Export the model again.")
 
     @property
-    def scored_distances(self) -> tuple[int, ...]:
-        """Distances of all pairs that must be scored."""
-        return (*self.distances, self.far_distance) if self.far_distance else self.distances
+    def far_distances(self) -> tuple[int, ...]:
+        """The far distance, or nothing where there is none."""
+        return (self.far_distance,) if self.far_distance else ()
 
     def weight(self, distance: int) -> float:
         """Return the weight of a distance; 1 for one that has none."""

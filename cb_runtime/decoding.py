@@ -115,8 +115,8 @@ def decode_spans(
     trellis = Trellis(decoding)
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
-    if decoding.far_distance:
-        path = confirmed(path, _of_pairs(scores, decoding.far_distance), decoding.far_distance, decoding.far_margin)
+    for distance in decoding.far_distances:
+        path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin)
     posteriors = trellis.posteriors(evidence)
     fades = _fades(path, products, sure_changes(scores)) if products else {}
     times = [*pts, _end_of_video(pts, durations)]
@@ -158,7 +158,7 @@ class _Edge:
 
 
 def _check(pts: Sequence[int], durations: Sequence[int], scores: PairScores, decoding: Decoding) -> None:
-    for distance in decoding.scored_distances:
+    for distance in (*decoding.distances, *decoding.far_distances):
         if distance not in scores.distances:
             raise UsageError(
                 f"Pairs at distance {distance} were not scored, only those at {', '.join(map(str, scores.distances))}. "

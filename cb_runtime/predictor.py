@@ -289,7 +289,8 @@ class BoundaryPredictor:
         elif self._font_encoder is None:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
-        distances = DecodeOptions(distances=distances).applied_to(self.metadata.decoding).scored_distances
+        own = self.metadata.decoding
+        distances = tuple(sorted({*(distances or own.distances), *own.far_distances}))
         limit = TimeLimit(timeout)
         pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
         with closing(open_source(path, decode_threads=decode_threads)) as source:
