@@ -14,7 +14,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import Decoding, ModelMetadata
+from cb_runtime.contract import MAX_DISTANCE, Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
@@ -283,7 +283,8 @@ class BoundaryPredictor:
         elif self._font_encoder is None:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
-        distances = distances or self.metadata.decoding.distances
+        own = self.metadata.decoding
+        distances = tuple(sorted({*(distances or own.distances), *own.far_distances}))
         limit = TimeLimit(timeout)
         pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
         with closing(open_source(path, decode_threads=decode_threads)) as source:
@@ -333,7 +334,8 @@ class BoundaryPredictor:
 
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            options = replace(options, distances=scored.scores.distances)
+            near = tuple(distance for distance in scored.scores.distances if distance <= MAX_DISTANCE)
+            options = replace(options, distances=near)
         return options.applied_to(self.metadata.decoding)
 
     def _check_font_model(self, found: str | None) -> None:
