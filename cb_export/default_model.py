@@ -32,7 +32,7 @@ from cb_core.checkpoint import load_checkpoint, model_from_checkpoint, save_chec
 from cb_core.data import create_dataset, find_videos
 from cb_core.data.options import BuildOptions
 from cb_core.evaluation.run import TRUTH, score_once
-from cb_core.evaluation.tuning import decoding_from_file, tune_decoding
+from cb_core.evaluation.tuning import SCORED, decoding_from_file, tune_decoding
 from cb_core.models import DEFAULT_CHECKPOINT
 from cb_core.synth.collection import render_videos
 from cb_core.synth.layouts import write_layouts
@@ -266,7 +266,7 @@ def finish_default_model(work: Path, checkpoint: Path, progress: Progress) -> Pa
     _save_weights(checkpoint, weights)
     plain = export_checkpoint(weights, work / "untuned.onnx", ExportOptions(golden=golden), progress)
     predictor = BoundaryPredictor(plain.path, "cpu", measure=False)
-    scored = list(score_once(predictor, find_videos(work / "tuning"), TRUTH, progress=progress))
+    scored = list(score_once(predictor, find_videos(work / "tuning"), TRUTH, distances=SCORED, progress=progress))
     tune_decoding(predictor, scored, progress).save(work / "decoding.json")
     options = ExportOptions(golden=golden, decoding=decoding_from_file(work / "decoding.json"))
     return export_checkpoint(weights, work / "default.onnx", options, progress).path

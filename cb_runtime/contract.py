@@ -123,7 +123,10 @@ class Preprocessing:
 
 
 MAX_DISTANCE = 4
-"""Largest distance, in frames, of pairs that decoding uses: each further one multiplies its states by three."""
+"""Largest distance, in frames, of pairs that captions are found by: each further one multiplies the states by three."""
+
+FARTHEST = 16
+"""Largest distance, in frames, of any pair: models are trained on pairs up to it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Decoding:
     """How label probabilities become captions: tuned for the model, and overridden only where the caller asks."""
 
     distances: tuple[int, ...] = (1, 2, 3)
-    """Distances in frames of the pairs that are scored; ascending from 1 to at most `MAX_DISTANCE`."""
+    """Distances in frames of the pairs that captions are found by; ascending from 1 to at most `MAX_DISTANCE`."""
     distance_weights: tuple[float, ...] = ()
     """Weight of the evidence at each of `distances`, above 0; empty: all 1."""
     min_frames: int = 1
@@ -148,6 +151,12 @@ class Decoding:
     """Factor, above 0, of the logit of a boundary's probability; below 1 where pairs that share frames err together."""
     score_offset: float = 0.0
     """Added to the scaled logit. What both should be is found by `cb_runtime.calibration.fit_calibration`."""
+    far_distance: int = 0
+    """Distance in frames of further pairs that confirm what was found, beyond `MAX_DISTANCE` and at most `FARTHEST`; 0:
+    there are none. They see more of what moves behind a caption; see `cb_runtime.confirmation`."""
+    far_margin: float = 1.0
+    """How much surer those pairs must be, in the mean and in natural log units: of `different` than of `same` to keep a
+    change from caption to caption, and of a caption than of none to keep it."""
 
     def __post_init__(self) -> None:
         weights = self.distance_weights or (1.0,) * len(self.distances)
@@ -159,19 +168,26 @@ class Decoding:
             "blink_penalty": 0 <= self.blink_penalty < math.inf,
             "score_scale": 0 < self.score_scale < math.inf,
             "score_offset": math.isfinite(self.score_offset),
+            "far_distance": self.far_distance == 0 or MAX_DISTANCE < self.far_distance <= FARTHEST,
+            "far_margin": math.isfinite(self.far_margin),
         }
         for name in (name for name, kept in rules.items() if not kept):
             raise ContractError(f"Decoding: {name} is out of range, got {getattr(self, name)}. Export the model again.")
+
+    @property
+    def far_distances(self) -> tuple[int, ...]:
+        """The far distance, or nothing where there is none."""
+        return (self.far_distance,) if self.far_distance else ()
 
     def weight(self, distance: int) -> float:
         """Return the weight of a distance; 1 for one that has none."""
         return dict(zip(self.distances, self.distance_weights, strict=False)).get(distance, 1.0)
 
 
-def distances_fit(distances: tuple[int, ...]) -> bool:
-    """Tell whether distances ascend from 1 to at most `MAX_DISTANCE`."""
+def distances_fit(distances: tuple[int, ...], most: int = MAX_DISTANCE) -> bool:
+    """Tell whether distances ascend from 1 to at most `most`."""
     whole = all(isinstance(distance, int) for distance in distances)
-    return whole and distances[:1] == (1,) and list(distances) == sorted({*distances}) and distances[-1] <= MAX_DISTANCE
+    return whole and distances[:1] == (1,) and list(distances) == sorted({*distances}) and distances[-1] <= most
 
 
 def graph_input_specs(preprocessing: Preprocessing | None = None) -> tuple[TensorSpec, ...]:

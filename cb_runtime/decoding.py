@@ -5,7 +5,8 @@ also ends, and a fade over many uncertain frames still has exactly one boundary.
 say what neighbours cannot: a caption gone for a frame or two and back is one caption when the frames on both sides are
 `same`, and a change that only one pair sees is none. Both directions of a pair are one piece of evidence: the mean of
 their log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives
-each boundary's probability. Where a boundary is a fade, the strips say where half opacity lies (`cb_runtime.fades`).
+each boundary's probability. Pairs some frames further apart then confirm what was found (`cb_runtime.confirmation`).
+Where a boundary is a fade, the strips say where half opacity lies (`cb_runtime.fades`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.calibration import calibrated
+from cb_runtime.confirmation import confirmed
 from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import Fade, StripProducts, find_fades
@@ -113,6 +115,8 @@ def decode_spans(
     trellis = Trellis(decoding)
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
+    for distance in decoding.far_distances:
+        path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin)
     posteriors = trellis.posteriors(evidence)
     fades = _fades(path, products, sure_changes(scores)) if products else {}
     times = [*pts, _end_of_video(pts, durations)]
@@ -154,7 +158,7 @@ class _Edge:
 
 
 def _check(pts: Sequence[int], durations: Sequence[int], scores: PairScores, decoding: Decoding) -> None:
-    for distance in decoding.distances:
+    for distance in (*decoding.distances, *decoding.far_distances):
         if distance not in scores.distances:
             raise UsageError(
                 f"Pairs at distance {distance} were not scored, only those at {', '.join(map(str, scores.distances))}. "
@@ -181,10 +185,14 @@ def combined_evidence(scores: PairScores, decoding: Decoding) -> Array:
     """
     evidence = np.zeros((len(scores.forward), len(decoding.distances), len(LABELS)))
     for column, distance in enumerate(decoding.distances):
-        turned = scores.backward_at[distance][:, REVERSED_LABEL]
-        both = _log(scores.forward_at[distance]) + _log(turned)
-        evidence[distance - 1 :, column] = both * (decoding.weight(distance) / 2)
+        evidence[distance - 1 :, column] = _of_pairs(scores, distance) * decoding.weight(distance)
     return evidence
+
+
+def _of_pairs(scores: PairScores, distance: int) -> Array:
+    """Return the log-evidence `(n - distance, 5)` of the pairs at a distance: the mean of both directions."""
+    turned = scores.backward_at[distance][:, REVERSED_LABEL]
+    return (_log(scores.forward_at[distance]) + _log(turned)) / 2
 
 
 def _log(probabilities: NDArray[Any]) -> Array:
@@ -200,7 +208,7 @@ def contradictions(scores: PairScores) -> NDArray[np.bool_]:
 
 def sure_changes(scores: PairScores) -> NDArray[np.bool_]:
     """Tell for each pair of neighbours whether both directions together are sure that the caption changes there."""
-    both = np.exp((_log(scores.forward) + _log(scores.backward[:, REVERSED_LABEL])) / 2)
+    both = np.exp(_of_pairs(scores, 1))
     sure: NDArray[np.bool_] = both[:, _CHANGES].sum(axis=1) >= CUT_PROBABILITY * both.sum(axis=1)
     return sure
 

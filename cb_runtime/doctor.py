@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from typing import Any
 
 from cb_runtime.backends import backend_names, load_backend
+from cb_runtime.engine_choice.cache import cache_file, kept_choices
 from cb_runtime.errors import EXTRA_OF_MODULE
 from cb_runtime.gpus import cuda_driver
 
@@ -27,7 +29,7 @@ class Check:
     """One thing that was looked at."""
 
     group: str
-    """`base`, `backend`, `gpu` or `extra`."""
+    """`base`, `backend`, `gpu`, `cache` or `extra`."""
     name: str
     ok: bool
     detail: str
@@ -42,7 +44,7 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at all parts; never raises because one of them is broken."""
-    return [*_base(), *_backends(), _gpu(), *_extras()]
+    return [*_base(), *_backends(), _gpu(), _cache(), *_extras()]
 
 
 def can_infer(checks: Sequence[Check]) -> bool:
@@ -109,6 +111,17 @@ def nvidia_gpus() -> tuple[int, str]:
     if library.cuInit(0) == 0:
         library.cuDeviceGetCount(ctypes.byref(count))
     return count.value, f"{driver.value // 1000}.{driver.value % 1000 // 10}"
+
+
+def _cache() -> Check:
+    """Tell which engines were measured to be fastest, and whether the next measurement can be kept."""
+    file, choices = cache_file(), kept_choices()
+    place = next(folder for folder in file.parents if folder.exists())
+    detail = f"{file} holds {len(choices)} choices of an engine"
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        fix = "set CB_CACHE to a folder that can be written"
+        return Check("cache", "engines", False, f"{detail}, and {place} cannot be written", fix)
+    return Check("cache", "engines", True, detail)
 
 
 def _extras() -> Iterator[Check]:

@@ -30,7 +30,7 @@ from cb_runtime.errors import (
 from cb_runtime.files import atomic_path, check_writable, sha256_of_file
 from cb_runtime.inference_record import OutputRecord, read_record, record_path
 from cb_runtime.layout import CaptionLayout
-from cb_runtime.many_videos import check_jobs, on_videos, told_apart
+from cb_runtime.many_videos import VideoProgress, check_jobs, on_videos, told_apart
 from cb_runtime.outputs import replaces, suffix_of, video_db, write_track
 from cb_runtime.pipeline import Profile
 from cb_runtime.progress import Progress, no_progress
@@ -166,7 +166,7 @@ def infer_videos(
     _check_names(videos, settings)
     check_writable(settings.output)
 
-    def work(own: Predicts, item: tuple[Path, Progress]) -> VideoOutcome:
+    def work(own: Predicts, item: tuple[Path, VideoProgress]) -> VideoOutcome:
         return _outcome(own, *item, settings, profile)
 
     items = list(zip(videos, told_apart(progress, videos), strict=True))
@@ -174,7 +174,7 @@ def infer_videos(
 
 
 def _outcome(
-    predictor: Predicts, video: Path, progress: Progress, settings: InferSettings, profile: Profile | None
+    predictor: Predicts, video: Path, progress: VideoProgress, settings: InferSettings, profile: Profile | None
 ) -> VideoOutcome:
     try:
         return _finished(predictor, video, settings) or _inferred(predictor, video, settings, progress, profile)
@@ -182,6 +182,8 @@ def _outcome(
         raise
     except (InputError, UsageError) as error:
         return VideoOutcome(video, {}, error=error)
+    finally:
+        progress.finished()
 
 
 def _check_names(videos: Sequence[Path], settings: InferSettings) -> None:

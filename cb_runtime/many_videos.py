@@ -89,7 +89,7 @@ def check_jobs(jobs: int) -> None:
         raise UsageError(f"--jobs must be 1 or more, got {jobs}.")
 
 
-def result_of(predictor: BoundaryPredictor, item: tuple[Path, Progress], options: VideoOptions) -> VideoResult:
+def result_of(predictor: BoundaryPredictor, item: tuple[Path, VideoProgress], options: VideoOptions) -> VideoResult:
     """Find the captions of one of several videos; what is wrong with this one alone is in its result."""
     path, progress = item
     try:
@@ -98,17 +98,27 @@ def result_of(predictor: BoundaryPredictor, item: tuple[Path, Progress], options
         raise
     except (InputError, UsageError) as error:
         return VideoResult(path, None, error)
+    finally:
+        progress.finished()
 
 
-def told_apart(progress: Progress, videos: Sequence[Path]) -> list[Progress]:
-    """Return a progress callback for each of several videos, whose phases begin with its place and name."""
-    if len(videos) == 1:
-        return [progress]
-    return [_prefixed(progress, f"{number}/{len(videos)} {path.name}: ") for number, path in enumerate(videos, 1)]
+class VideoProgress:
+    """Tells how far one of several videos is: its phases begin with its place among them and its name."""
+
+    def __init__(self, progress: Progress, number: int, count: int, name: str) -> None:
+        self._progress = progress
+        self._prefix = f"{number}/{count} {name}: " if count > 1 else ""
+
+    def __call__(self, phase: str, done: int, total: int | None = None) -> None:
+        """Tell that `done` of `total` units of `phase` are done."""
+        self._progress(self._prefix + phase, done, total)
+
+    def finished(self) -> None:
+        """Tell, of one of several, that nothing more follows."""
+        if self._prefix:
+            self("done", 1, 1)
 
 
-def _prefixed(progress: Progress, prefix: str) -> Progress:
-    def told(phase: str, done: int, total: int | None = None) -> None:
-        progress(prefix + phase, done, total)
-
-    return told
+def told_apart(progress: Progress, videos: Sequence[Path]) -> list[VideoProgress]:
+    """Return a progress callback for each of several videos; an only video's phases are told as they are."""
+    return [VideoProgress(progress, number, len(videos), path.name) for number, path in enumerate(videos, 1)]

@@ -16,7 +16,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import Decoding, ModelMetadata
+from cb_runtime.contract import MAX_DISTANCE, Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
@@ -27,7 +27,15 @@ from cb_runtime.fonts import FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
-from cb_runtime.many_videos import VideoOptions, VideoResult, check_jobs, on_videos, result_of, told_apart
+from cb_runtime.many_videos import (
+    VideoOptions,
+    VideoProgress,
+    VideoResult,
+    check_jobs,
+    on_videos,
+    result_of,
+    told_apart,
+)
 from cb_runtime.models import default_model_path
 from cb_runtime.pipeline import Pipeline, Profile, counted, working
 from cb_runtime.pipeline.batcher import Batcher
@@ -236,7 +244,7 @@ class BoundaryPredictor:
         videos = [Path(path) for path in paths]
         items = list(zip(videos, told_apart(progress, videos), strict=True))
 
-        def work(predictor: BoundaryPredictor, item: tuple[Path, Progress]) -> VideoResult:
+        def work(predictor: BoundaryPredictor, item: tuple[Path, VideoProgress]) -> VideoResult:
             return result_of(predictor, item, options)
 
         return on_videos(self, work, items, jobs, options.get("profile"))
@@ -281,7 +289,8 @@ class BoundaryPredictor:
         elif self._font_encoder is None:
             self._check_font_model(None)
         file = None if layout_file is None else Path(layout_file)
-        distances = distances or self.metadata.decoding.distances
+        own = self.metadata.decoding
+        distances = tuple(sorted({*(distances or own.distances), *own.far_distances}))
         limit = TimeLimit(timeout)
         pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
         with closing(open_source(path, decode_threads=decode_threads)) as source:
@@ -320,7 +329,8 @@ class BoundaryPredictor:
 
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            options = replace(options, distances=scored.scores.distances)
+            near = tuple(distance for distance in scored.scores.distances if distance <= MAX_DISTANCE)
+            options = replace(options, distances=near)
         return options.applied_to(self.metadata.decoding)
 
     def _scored(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import Logits
-from cb_runtime.contract import LABELS, MAX_DISTANCE, Decoding, distances_fit
+from cb_runtime.contract import FARTHEST, LABELS, Decoding, distances_fit
 from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.features import VideoInputs
 from cb_runtime.pipeline import Pipeline, counted
@@ -112,8 +112,8 @@ def score_strips(
     """
     if batch_size < 1:
         raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
-    if not distances_fit(distances):
-        raise UsageError(f"Distances must ascend from 1 to at most {MAX_DISTANCE}, got {distances}.")
+    if not distances_fit(distances, FARTHEST):
+        raise UsageError(f"Distances must ascend from 1 to at most {FARTHEST}, got {distances}.")
     wanted, pipeline = skipping or Skipping(), pipeline or Pipeline(overlapped=False)
     kept = KeptStrips(strips, alike_rule(wanted.skip))
     model = _model(session, inputs, batch_size)

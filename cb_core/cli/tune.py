@@ -53,12 +53,12 @@ def tune(
         require(module)
     from cb_core.data import find_videos
     from cb_core.evaluation.run import score_once
-    from cb_core.evaluation.tuning import tune_decoding
+    from cb_core.evaluation.tuning import SCORED, tune_decoding
     from cb_runtime.predictor import BoundaryPredictor
 
     predictor = BoundaryPredictor(checkpoint, device, threads=threads)
     with report.progress() as progress:
-        scored = list(score_once(predictor, find_videos(videos), layout, progress=progress))
+        scored = list(score_once(predictor, find_videos(videos), layout, distances=SCORED, progress=progress))
         tuning = tune_decoding(predictor, scored, progress)
     tuning.save(output)
     report.result({"output": str(output), **tuning.to_dict()})
@@ -72,11 +72,15 @@ def tune(
 def _table(tuning: Tuning) -> Table:
     from rich.table import Table
 
-    table = Table("Distances", "Change penalty", "Blink penalty", "F1 at 0", "F1 at 1", "F1 at 2", box=None)
+    names = ("Distances", "Far", "Margin", "Least frames", "Change penalty", "Blink penalty")
+    table = Table(*names, "F1 at 0", "F1 at 1", "F1 at 2", box=None)
     for trial in tuning.trials[:_SHOWN]:
         decoding = trial.decoding
         table.add_row(
             ",".join(map(str, decoding.distances)),
+            str(decoding.far_distance or "-"),
+            f"{decoding.far_margin:g}" if decoding.far_distance else "-",
+            str(decoding.min_frames),
             f"{decoding.change_penalty:g}",
             f"{decoding.blink_penalty:g}",
             *(f"{f1:.4f}" for f1 in trial.f1),

@@ -55,8 +55,10 @@ class Predicts(Protocol):
         """What need not be looked at."""
         ...
 
-    def score_video(self, path: Path, *, layout_file: Path, progress: Progress) -> ScoredVideo:
-        """Score the pairs of one video with the layout in a file."""
+    def score_video(
+        self, path: Path, *, layout_file: Path, distances: tuple[int, ...] | None, progress: Progress
+    ) -> ScoredVideo:
+        """Score the pairs of one video with the layout in a file; at the model's own distances when None."""
         ...
 
     def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
@@ -195,12 +197,13 @@ def score_once(
     videos: Iterable[Path],
     layout: str = AUTO,
     *,
+    distances: tuple[int, ...] | None = None,
     detector: TextDetector | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[ScoredTruth]:
     """Score each video that has a truth, to be decoded in several ways with `evaluate_scored`.
 
-    Keep the results in a list: each holds some hundred bytes a frame. Raises InputError or UsageError at the first
+    `distances` are those of the pairs, in frames; None takes the model's own. Keep the results in a list: each holds some hundred bytes a frame. Raises InputError or UsageError at the first
     video that cannot be evaluated.
     """
     EvaluateOptions(layout)
@@ -208,7 +211,7 @@ def score_once(
     for reason in failed.values():
         raise InputError(reason)
     for video, truth in pairs:
-        yield _scored(predictor, video, truth, layout, detector, progress)
+        yield _scored(predictor, video, truth, layout, detector, progress, distances)
 
 
 def evaluate_scored(
@@ -240,7 +243,13 @@ def compare(predictor: Predicts, one: ScoredTruth, decode: DecodeOptions | None 
 
 
 def _scored(
-    predictor: Predicts, video: Path, truth_path: Path, mode: str, detector: TextDetector | None, progress: Progress
+    predictor: Predicts,
+    video: Path,
+    truth_path: Path,
+    mode: str,
+    detector: TextDetector | None,
+    progress: Progress,
+    distances: tuple[int, ...] | None = None,
 ) -> ScoredTruth:
     truth = read_video_truth(truth_path, video)
     began, began_cpu = time.perf_counter(), time.process_time()
@@ -251,7 +260,7 @@ def _scored(
             layout = caption_layout(source, detector=detector, progress=progress)
             partial = source.report.partial
     between, between_cpu = time.perf_counter(), time.process_time()
-    scored = None if layout is None else _score(predictor, video, layout, progress)
+    scored = None if layout is None else _score(predictor, video, layout, distances, progress)
     if scored is not None:
         check_timeline(truth, scored.pts, scored.video.time_base)
         partial = scored.partial
@@ -266,12 +275,14 @@ def _scored(
     return ScoredTruth(video, truth, scored, _layout_outcome(truth, layout), cost, partial, messages)
 
 
-def _score(predictor: Predicts, video: Path, layout: CaptionLayout, progress: Progress) -> ScoredVideo:
+def _score(
+    predictor: Predicts, video: Path, layout: CaptionLayout, distances: tuple[int, ...] | None, progress: Progress
+) -> ScoredVideo:
     # Handed over in a file, so that finding the layout and scoring with it are timed apart.
     with TemporaryDirectory() as folder:
         file = Path(folder) / "layout.json"
         file.write_text(json.dumps(layout.to_dict()), encoding="utf-8")
-        return predictor.score_video(video, layout_file=file, progress=progress)
+        return predictor.score_video(video, layout_file=file, distances=distances, progress=progress)
 
 
 def true_layout(truth: VideoTruth, info: VideoInfo) -> CaptionLayout | None:

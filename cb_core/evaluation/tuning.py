@@ -27,10 +27,18 @@ from cb_runtime.results import CaptionTrack
 from cb_runtime.scored_video import ScoredVideo
 from cb_runtime.skipping import Skipping
 
-DISTANCES = ((1,), (1, 2), (1, 2, 3))
-CHANGE_PENALTIES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 15.0)
+FAR_DISTANCES = (0, 8)
+DISTANCES = ((1,), (1, 2), (1, 3), (1, 2, 3))
+MIN_FRAMES = (1, 3)
+CHANGE_PENALTIES = (0.0, 1.0, 3.0, 5.0, 8.0, 11.0)
+"""What is tried first, each with each. The shortest captions that are read last longer than three frames."""
+
+FAR_MARGINS = (0.5, 1.0, 2.0)
 BLINK_PENALTIES = (0.5, 2.0, 4.0)
-"""What is tried, each with each; blinks need pairs further apart than neighbours."""
+"""What is tried then, with the best of these; blinks need pairs further apart than neighbours."""
+
+SCORED = (1, 2, 3, 8)
+"""Distances of the pairs that tuning needs."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,10 @@ class _Decoded:
     def skipping(self) -> Skipping:
         return self._predictor.skipping
 
-    def score_video(self, path: Path, *, layout_file: Path, progress: Progress) -> ScoredVideo:
-        return self._predictor.score_video(path, layout_file=layout_file, progress=progress)
+    def score_video(
+        self, path: Path, *, layout_file: Path, distances: tuple[int, ...] | None, progress: Progress
+    ) -> ScoredVideo:
+        return self._predictor.score_video(path, layout_file=layout_file, distances=distances, progress=progress)
 
     def decode(self, scored: ScoredVideo, options: DecodeOptions | None = None) -> CaptionTrack:
         return self._predictor.decode(scored, self._decoding)
@@ -104,25 +114,38 @@ class _Decoded:
 def tune_decoding(
     predictor: BoundaryPredictor, scored: Sequence[ScoredTruth], progress: Progress = no_progress
 ) -> Tuning:
-    """Try decodings on videos scored by this predictor (`score_once`); return the best with calibrated scores.
+    """Try decodings on videos scored by this predictor (`score_once` with distances `SCORED`); return the best.
 
-    Raises InputError when no boundary is true or found: there is nothing to tune on.
+    Its scores are calibrated. Raises InputError when no boundary is true or found: there is nothing to tune on.
     """
-    candidates = list(_candidates(predictor.metadata.decoding))
-    trials = []
-    for number, decoding in enumerate(candidates):
-        boundaries = _evaluated(predictor, scored, decoding).overall.boundaries
-        trials.append(Trial(decoding, tuple(one.f1 for one in boundaries)))
-        progress("Tuning", number + 1, len(candidates))
-    trials.sort(key=lambda trial: -trial.goal)
+    own = dataclasses.replace(predictor.metadata.decoding, distance_weights=(), score_scale=1.0, score_offset=0.0)
+    trials: list[Trial] = []
+    for candidates in (_of_all_kinds, _around):
+        chosen = list(candidates(trials[0].decoding if trials else own))
+        for number, decoding in enumerate(chosen, 1):
+            boundaries = _evaluated(predictor, scored, decoding).overall.boundaries
+            trials.append(Trial(decoding, tuple(one.f1 for one in boundaries)))
+            progress("Tuning", number, len(chosen))
+        trials.sort(key=lambda trial: -trial.goal)
     return _calibrated(predictor, scored, trials)
 
 
-def _candidates(own: Decoding) -> Iterator[Decoding]:
-    own = dataclasses.replace(own, distance_weights=(), score_scale=1.0, score_offset=0.0)
-    for distances, change, blink in itertools.product(DISTANCES, CHANGE_PENALTIES, BLINK_PENALTIES):
-        if len(distances) > 1 or blink == BLINK_PENALTIES[0]:
-            yield dataclasses.replace(own, distances=distances, change_penalty=change, blink_penalty=blink)
+def _of_all_kinds(own: Decoding) -> Iterator[Decoding]:
+    """Give decodings, those that cost less first."""
+    for far, distances, least, change in itertools.product(FAR_DISTANCES, DISTANCES, MIN_FRAMES, CHANGE_PENALTIES):
+        yield dataclasses.replace(
+            own, far_distance=far, distances=distances, min_frames=least, change_penalty=change, far_margin=1.0
+        )
+
+
+def _around(best: Decoding) -> Iterator[Decoding]:
+    """Give the best decoding with other margins and other penalties of blinks, where it has any."""
+    margins = FAR_MARGINS if best.far_distance else (best.far_margin,)
+    blinks = BLINK_PENALTIES if len(best.distances) > 1 else (best.blink_penalty,)
+    for margin, blink in itertools.product(margins, blinks):
+        other = dataclasses.replace(best, far_margin=margin, blink_penalty=blink)
+        if other != best:
+            yield other
 
 
 def _evaluated(predictor: BoundaryPredictor, scored: Sequence[ScoredTruth], decoding: Decoding) -> Evaluation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +25,9 @@ from cb_runtime.progress import Progress, no_progress
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells use it: 128 + SIGINT."""
+
+MOST_BARS = 8
+"""Progress bars after which finished ones are no longer shown."""
 
 PIPE_WIDTH = 200
 """Columns of tables that go to a file or a pipe, where nothing says how wide they may be."""
@@ -92,16 +96,30 @@ class Report:
 
 
 class _Bars:
-    """One progress bar per phase."""
+    """One progress bar per phase, or per subject where a phase is `subject: phase`; finished ones make place."""
 
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, tuple[TaskID, str]] = {}
+        self._lock = threading.Lock()  # several videos at once are told of from several threads
 
     def __call__(self, phase: str, done: int, total: int | None = None) -> None:
-        if phase not in self._tasks:
-            self._tasks[phase] = self._bars.add_task(phase, total=total)
-        self._bars.update(self._tasks[phase], completed=done, total=total)
+        with self._lock:
+            subject = phase.rpartition(": ")[0] or phase
+            task, shown = self._tasks.get(subject, (None, ""))
+            if task is None:
+                self._make_place()
+                task = self._bars.add_task(phase, total=total)
+            elif shown != phase:  # the speed of the phase before says nothing of this one's
+                self._bars.reset(task, description=phase, total=total)
+            self._tasks[subject] = (task, phase)
+            self._bars.update(task, completed=done, total=total)
+
+    def _make_place(self) -> None:
+        shown = [task for task in self._bars.tasks if task.visible]
+        over = len(shown) + 1 - MOST_BARS
+        for task in [task for task in shown if task.finished][: max(0, over)]:
+            self._bars.update(task.id, visible=False)
 
 
 class _RateColumn(ProgressColumn):

@@ -14,15 +14,17 @@ _OPTIONS = (
         "--backend",
         default="auto",
         show_default=True,
-        help="Engine of an ONNX file, by itself or in a package: onnxruntime or openvino.",
+        help="Engine of an ONNX file: onnxruntime, openvino, or the fastest as measured at first use.",
     ),
     click.option(
         "--precision",
         default="auto",
         show_default=True,
-        help="The artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it.",
+        help="The artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it; auto measures both.",
     ),
-    click.option("--streams", type=int, help="Batches that OpenVINO computes at once.  [default: 1]"),
+    click.option(
+        "--streams", type=int, help="Pieces of a batch that OpenVINO computes at once.  [default: as measured]"
+    ),
 )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from cb_runtime.pipeline.stage import Halted
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -23,6 +25,8 @@ def in_order(
     raised: list[BaseException] = []
 
     def guarded(item: Item) -> Result:
+        if halt.is_set():
+            raise Halted
         try:
             return work(item)
         except BaseException as error:

@@ -102,40 +102,40 @@ class TestEveryEngineForOnnxFiles:
         path = tiny_model(tmp_path / "cut.onnx")
         path.write_bytes(path.read_bytes()[:-700])
         with pytest.raises(ModelError, match=r"cut\.onnx.*cb export"):
-            open_session(path, backend=engine)
+            open_session(path, backend=engine, measure=False)
 
     def test_refuses_a_file_without_our_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match="not exported by"):
-            open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend=engine, measure=False)
 
     def test_refuses_an_unknown_schema_with_what_to_do(self, tmp_path, engine):
         plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
         with pytest.raises(ContractError, match=r"m\.onnx: .*schema 99.*Install"):
-            open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain), backend=engine, measure=False)
 
     def test_refuses_broken_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match=r"m\.onnx: .*not JSON"):
-            open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"), backend=engine, measure=False)
 
     def test_refuses_a_fixed_batch_axis(self, tmp_path, engine):
         with pytest.raises(ContractError, match="no free batch axis"):
-            open_session(tiny_model(tmp_path / "m.onnx", batch="2"), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", batch="2"), backend=engine, measure=False)
 
     def test_refuses_a_graph_that_does_not_fit_its_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match="does not fit its own metadata"):
-            open_session(tiny_model(tmp_path / "m.onnx", spatial=7), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", spatial=7), backend=engine, measure=False)
 
     def test_reports_a_failure_with_device_and_batch(self, tmp_path, engine):
-        executor = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine)._executor
+        executor = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False)._executor
         with pytest.raises(ModelError, match="failed on cpu at batch 1"):
             executor.run({"frame1": np.zeros((1, 47, 480, 3), np.uint8)})
 
     def test_uses_the_threads_asked_for(self, tmp_path, engine):
-        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu", threads=1)
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False, device="cpu", threads=1)
         assert session.describe()["threads"] == 1
 
     def test_answers_every_batch_size_as_the_same_pairs_alone(self, engine):
-        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        session = open_session(default_model_path(), backend=engine, measure=False, device="cpu", threads=1)
         inputs = load_golden_samples(golden_path(default_model_path())).sample(17).inputs
         together = session.run(inputs)
         for size in (1, 2, 3, 16):
@@ -146,7 +146,7 @@ class TestEveryEngineForOnnxFiles:
             np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-3)
 
     def test_keeps_an_answer_as_it_was_when_it_gives_the_next(self, engine):
-        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        session = open_session(default_model_path(), backend=engine, measure=False, device="cpu", threads=1)
         golden = load_golden_samples(golden_path(default_model_path()))
         one, other = golden.inputs["frame1"][:4], golden.inputs["frame1"][4:8]
         features = session.stages.encode("frame1", one)
@@ -155,7 +155,7 @@ class TestEveryEngineForOnnxFiles:
         np.testing.assert_array_equal(features, kept)
 
     def test_answers_calls_that_overlap_each_with_its_own(self, tmp_path, engine):
-        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu")
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False, device="cpu")
         levels = [20 + 2 * number for number in range(100)]
         alone = [session.run(flat_pairs(level)) for level in levels]
         with ThreadPoolExecutor(8) as pool:
@@ -181,7 +181,7 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(ort_backend.importlib.util, "find_spec", lambda name: None)
     assert "cb-toolkit[onnx]" in ort_backend.available().fix
     with pytest.raises(MissingPackageError, match=r"cb-toolkit\[onnx\]"):
-        open_session(path)
+        open_session(path, backend="onnxruntime")
 
 
 def test_two_onnxruntime_packages_are_refused(tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_two_onnxruntime_packages_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ort_backend, "_is_installed", lambda name: True)
     assert not ort_backend.available().ok
     with pytest.raises(UsageError, match="both installed"):
-        open_session(path)
+        open_session(path, backend="onnxruntime")
 
 
 def test_only_installed_distributions_count():
@@ -259,7 +259,7 @@ def use_runtime(monkeypatch, runtime):
 
 def test_cuda_without_a_cuda_build_says_what_is_there(tmp_path):
     with pytest.raises(ModelError, match=r"cuda:1 was asked for.*CPUExecutionProvider.*cb-toolkit\[gpu\]"):
-        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda:1")
+        open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cuda:1")
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("tf32", "1")])
@@ -267,7 +267,7 @@ def test_cuda_runs_on_the_gpu_asked_for_in_the_precision_of_the_model(tmp_path, 
     runtime = FakeRuntime()
     use_runtime(monkeypatch, runtime)
     path = tiny_model(tmp_path / "m.onnx", ModelMetadata("tiny", precision=precision))
-    session = open_session(path, device="cuda:2")
+    session = open_session(path, backend="onnxruntime", device="cuda:2")
     assert session.device == "cuda:2"
     assert runtime.cuda_options == {"device_id": "2", "use_tf32": tf32}
     assert capsys.readouterr().out == "", "stdout belongs to the command's JSON document"
@@ -326,24 +326,24 @@ def test_threads_spin_only_where_a_model_has_one_graph(reuse, spins):
 def test_cuda_that_ends_up_on_the_cpu_is_an_error(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime(opens_with=ort_backend.CPU))
     with pytest.raises(ModelError, match="onnxruntime gave CPUExecutionProvider"):
-        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda")
+        open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cuda")
 
 
 def test_cuda_that_fails_is_an_error_in_one_line(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime(fails=True))
     with pytest.raises(ModelError, match="driver is too old") as caught:
-        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda")
+        open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cuda")
     assert "\n" not in str(caught.value)
 
 
 def test_auto_takes_the_gpu_where_it_works(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime())
-    assert open_session(tiny_model(tmp_path / "m.onnx")).device == "cuda:0"
+    assert open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime").device == "cuda:0"
 
 
 def test_auto_says_why_the_gpu_was_not_taken(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime(fails=True))
-    described = open_session(tiny_model(tmp_path / "m.onnx")).describe()
+    described = open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime").describe()
     assert described["device"] == "cpu"
     assert "driver is too old" in described["reason"]
 
@@ -351,21 +351,21 @@ def test_auto_says_why_the_gpu_was_not_taken(tmp_path, monkeypatch):
 def test_auto_does_not_hide_a_foreign_model(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime())
     with pytest.raises(CbError, match="not exported by"):
-        open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False))
+        open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend="onnxruntime")
 
 
 def test_threads_for_a_gpu_are_refused_because_they_would_have_no_effect(tmp_path):
     with pytest.raises(UsageError, match="--threads is for the CPU"):
-        open_session(tiny_model(tmp_path / "m.onnx"), device="cuda:1", threads=2)
+        open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cuda:1", threads=2)
 
 
 def test_auto_says_when_the_gpu_leaves_threads_without_effect(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime())
-    session = open_session(tiny_model(tmp_path / "m.onnx"), threads=2)
+    session = open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", threads=2)
     assert session.device == "cuda:0"
     assert "--threads is for the CPU and has no effect" in session.describe()["reason"]
 
 
 def test_auto_on_the_cpu_uses_the_threads_asked_for(tmp_path, monkeypatch):
     use_runtime(monkeypatch, FakeRuntime(fails=True))
-    assert open_session(tiny_model(tmp_path / "m.onnx"), threads=2).describe()["threads"] == 2
+    assert open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", threads=2).describe()["threads"] == 2

@@ -54,7 +54,7 @@ def test_each_video_gets_a_file_of_its_name_per_format(run, video, tmp_path):
 
 
 def test_the_last_line_says_what_it_ran_on_and_why(run, video):
-    last = run(video).stdout.strip().splitlines()[-1]
+    last = run(video, "--backend", "onnxruntime").stdout.strip().splitlines()[-1]
     assert last == "Ran best.onnx with onnxruntime on cpu (this onnxruntime has no CUDA provider)."
 
 

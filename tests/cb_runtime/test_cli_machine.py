@@ -97,7 +97,7 @@ def test_inspect_refuses_what_is_not_ours(tmp_path):
 
 
 def test_verify_passes_with_the_golden_samples_beside_the_model(model, golden):
-    result = run("verify", model)
+    result = run("verify", model, "--backend", "onnxruntime")
     assert result.exit_code == 0, result.output
     assert "Parity holds at fp32" in result.stdout
     assert result.stdout.strip().splitlines()[-1].startswith("Ran best.onnx with onnxruntime on cpu")
@@ -148,8 +148,21 @@ def test_doctor_json_lists_every_part():
     document = json.loads(run("doctor", "--json").stdout)
     assert document["can_infer"] is True
     groups = {check["group"] for check in document["checks"]}
-    assert groups == {"base", "backend", "gpu", "extra"}
+    assert groups == {"base", "backend", "gpu", "cache", "extra"}
     assert all(check["ok"] or check["fix"] or check["group"] == "gpu" for check in document["checks"])
+
+
+def test_doctor_says_where_measured_engines_are_kept_and_what_openvino_computes(tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("CB_CACHE", str(tmp_path))
+    checks = {(check.group, check.name): check for check in doctor.check_machine()}
+    assert checks["cache", "engines"].detail == f"{tmp_path / 'engines.json'} holds 0 choices of an engine"
+    assert "computes FP32" in checks["backend", "openvino"].detail
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CB_CACHE", str(tmp_path / "file"))
+    (check,) = [check for check in doctor.check_machine() if check.group == "cache"]
+    assert not check.ok
+    assert check.fix == "set CB_CACHE to a folder that can be written"
 
 
 def test_doctor_names_the_extra_that_brings_a_missing_package(monkeypatch):

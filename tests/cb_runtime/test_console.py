@@ -1,5 +1,6 @@
 """What all commands share: one JSON document, exit codes, quiet, progress."""
 
+import io
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import threading
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
+from rich.progress import Progress as RichProgress
 
 from cb_runtime.cli import main
-from cb_runtime.cli.console import Report, reporting
+from cb_runtime.cli.console import MOST_BARS, Report, _Bars, reporting
 from cb_runtime.errors import ParityError
 from cb_runtime.interruption import sigterm_as_interrupt
 
@@ -182,6 +185,43 @@ def test_progress_on_a_terminal_shows_phase_and_percent(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "decode" in shown
     assert "100%" in shown
+
+
+@pytest.fixture
+def bars():
+    with RichProgress(console=Console(file=io.StringIO())) as shown:
+        yield shown
+
+
+def shown_in(bars):
+    return [(task.description, task.completed) for task in bars.tasks if task.visible]
+
+
+def test_each_video_has_one_bar_with_the_phase_it_is_in(bars):
+    told = _Bars(bars)
+    told("1/2 a.mp4: layout", 3, 12)
+    told("2/2 b.mp4: layout", 1, 12)
+    told("1/2 a.mp4: Scoring", 40, 500)
+    assert shown_in(bars) == [("1/2 a.mp4: Scoring", 40), ("2/2 b.mp4: layout", 1)]
+
+
+def test_finished_bars_make_place_and_unfinished_ones_stay(bars):
+    told = _Bars(bars)
+    for number in range(20):
+        told(f"{number}/20 v.mp4: Scoring", 5, 10)
+        if number != 3:
+            told(f"{number}/20 v.mp4: done", 1, 1)
+    seen = shown_in(bars)
+    assert len(seen) == MOST_BARS
+    assert ("3/20 v.mp4: Scoring", 5) in seen
+    assert seen[-1] == ("19/20 v.mp4: done", 1)
+
+
+def test_phases_that_are_no_video_s_have_a_bar_each(bars):
+    told = _Bars(bars)
+    for number in range(3):
+        told(f"epoch {number}", 1, 2)
+    assert len(shown_in(bars)) == 3
 
 
 def test_an_unknown_command_is_a_usage_error():

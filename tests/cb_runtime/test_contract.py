@@ -28,7 +28,7 @@ FULL = ModelMetadata(
     architecture_name="shared_backbone_resnet50",
     model_config={"pretrained": True, "dropout": 0.2},
     preprocessing=Preprocessing(resize_strategy="crop", mean=(0.1, 0.2, 0.3)),
-    decoding=Decoding((1, 2), (1.0, 0.5), 3, 2.5, 0.75, 0.4, -0.25),
+    decoding=Decoding((1, 2), (1.0, 0.5), 3, 2.5, 0.75, 0.4, -0.25, 8, 0.5),
     ocr_viz_variant="3d_channels",
     use_font_embedding=True,
     fontclip_model_version="open_clip/ViT-B-32",
@@ -133,6 +133,14 @@ def test_metadata_from_before_decoding_travelled_with_it_reads_as_the_default():
     assert metadata_from_dict(values).decoding == Decoding()
 
 
+def test_a_decoding_from_before_far_pairs_asks_for_none():
+    values = FULL.to_dict()
+    for name in ("far_distance", "far_margin"):
+        del values["decoding"][name]
+    assert metadata_from_dict(values).decoding.far_distances == ()
+    assert FULL.decoding.far_distances == (8,)
+
+
 def test_a_distance_has_its_weight_and_one_that_has_none_has_weight_one():
     assert [Decoding((1, 3), (0.5, 2.0)).weight(distance) for distance in (1, 2, 3)] == [0.5, 1.0, 2.0]
     assert Decoding().weight(3) == 1.0
@@ -148,6 +156,8 @@ def test_a_distance_has_its_weight_and_one_that_has_none_has_weight_one():
         *(("blink_penalty", value) for value in [-1.0, float("nan")]),
         *(("score_scale", value) for value in [0.0, float("inf")]),
         ("score_offset", float("nan")),
+        *(("far_distance", value) for value in [-1, 1, 4, 17]),
+        ("far_margin", float("inf")),
     ],
 )
 def test_decoding_out_of_range_is_refused(name, value):

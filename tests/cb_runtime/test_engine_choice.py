@@ -13,7 +13,7 @@ from cb_runtime.engine_choice.choosing import QUICK_SECONDS, TIE, Measures, choo
 from cb_runtime.engine_choice.judging import Judge
 from cb_runtime.engine_choice.ways import choice_from_dict
 from cb_runtime.engine_choice.workload import Part, seconds_per_batch, speed_ratio
-from cb_runtime.errors import ContractError, ModelError
+from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.models import default_model_path
 from cb_runtime.predictor import CPU_BATCH, GPU_BATCH
@@ -71,6 +71,20 @@ class TestChoosing:
         assert (executor, choice.base) == (str(TWO), "openvino fp32")
         assert choice.trials[0] == Trial("onnxruntime fp32", None, "onnxruntime fp32 cannot be opened")
 
+    def test_streams_that_this_cpu_does_not_have_are_left_out_and_those_asked_for_are_an_error(self):
+        def opened(way):
+            if way.streams == 2:
+                raise UsageError("--streams 2 cannot be had")
+            return str(way)
+
+        given = measures({str(PLAIN): 1, str(FP32): 1.2})
+        only_one = Measures(opened, given.problem, given.seconds, given.ratio)
+        executor, choice = choose((PLAIN, FP32, TWO), only_one)
+        assert executor == str(FP32)
+        assert "openvino fp32 in 2 streams left out: --streams 2 cannot be had" in str(choice)
+        with pytest.raises(UsageError, match="--streams 2 cannot be had"):
+            choose((TWO, BF16), only_one)
+
     def test_one_that_fails_while_it_is_timed_is_left_out_and_named(self):
         def fails(base, other):
             raise ModelError("out of memory")
@@ -96,8 +110,13 @@ class TestChoosing:
         problems = dict.fromkeys((str(PLAIN), str(FP32)), "another model's samples")
         executor, choice = choose((PLAIN, FP32), measures({}, problems))
         assert executor == str(PLAIN)
-        assert "although no engine agrees with the golden samples: see `cb verify`" in str(choice)
+        assert "although none could be proven to answer rightly, see `cb verify`" in str(choice)
         assert "onnxruntime fp32 left out: another model's samples" in str(choice)
+
+    def test_a_lower_precision_is_never_what_is_left(self):
+        given = measures({}, {str(BF16): "has to be proven"}, broken=[str(PLAIN), str(FP32)])
+        with pytest.raises(ModelError, match="onnxruntime fp32 cannot be opened"):
+            choose((PLAIN, FP32, BF16), given)
 
     def test_a_model_that_takes_no_time_is_not_measured_further(self):
         executor, choice = choose((PLAIN, FP32), measures({}, broken=[str(FP32)], quick=True))

@@ -235,6 +235,17 @@ def test_a_caption_s_start_moves_to_half_opacity_and_all_frames_of_the_fade_coun
     assert (faded.end_frame, faded.fade_out) == (90, None)
 
 
+@pytest.mark.parametrize(("sure", "start"), [(0.9, 43), (0.995, 41)])
+def test_a_change_that_the_model_sees_whole_between_two_frames_is_a_cut_whatever_looks_like_a_fade(sure, start):
+    change = [(1 - sure) / 4] * 3 + [sure, (1 - sure) / 4]
+    rows = np.array([ROWS["empty_empty"]] * 40 + [change] + [ROWS["same"]] * 48, np.float32)
+    scores = PairScores({1: rows}, {1: rows[:, [0, 1, 2, 4, 3]]})
+    products = products_of(90, BACKGROUNDS["still texture"], (ONE, rising(39, 8)))
+    (span,) = decode_spans(range(90), [1] * 90, Fraction(1, 25), scores, Decoding(distances=(1,)), products)
+    assert span.start_frame == start
+    assert (span.fade_in is None) == (start == 41)
+
+
 def test_strips_of_another_number_than_frames_are_refused():
     rows = np.array([ROWS["same"]] * 8, np.float32)
     with pytest.raises(ContractError, match="9 frames need as many strips, got 8"):

@@ -155,14 +155,27 @@ class TestBench:
             bench_artifacts([], BenchOptions(), {})
 
     def test_the_command_prints_percentiles_throughput_and_ratios(self, model):
-        fast = ("--batch", "1,2", "--runs", 3, "--rounds", 2, "--no-memory", "--threads", 1, "--device", "cpu")
+        fast = ("--batch", "1,2", "--runs", 3, "--rounds", 2, "--no-memory", "--threads", 1, "--backend", "onnxruntime")
         done = run(bench, model, model, *fast)
         assert done.exit_code == 0, done.output
         for part in ("latency p99, ms", "pairs/s at batch 2", "1.00 x", "CPUExecutionProvider, 1 threads", "fp32"):
             assert part in done.stdout
 
     def test_json_is_one_document(self, model):
-        done = run(bench, model, "--batch", "2", "--runs", 2, "--rounds", 2, "--no-memory", "--json")
+        done = run(
+            bench,
+            model,
+            "--batch",
+            "2",
+            "--runs",
+            2,
+            "--rounds",
+            2,
+            "--no-memory",
+            "--json",
+            "--backend",
+            "onnxruntime",
+        )
         (row,) = json.loads(done.stdout)["artifacts"]
         assert row["latency_ms"]["runs"] == 2
         assert row["throughput"][0]["batch"] == 2

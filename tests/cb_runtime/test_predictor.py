@@ -85,7 +85,8 @@ def test_captions_do_not_depend_on_the_batch_size(model, video, batch_size):
 
 
 def test_a_result_says_which_model_found_it_and_on_what(model, video):
-    track = BoundaryPredictor(model, device="cpu").predict_video(video, region=REGION_TEXT)
+    predictor = BoundaryPredictor(model, device="cpu", backend="onnxruntime")
+    track = predictor.predict_video(video, region=REGION_TEXT)
     assert track.model["name"] == "best.onnx"
     assert len(track.model["sha256"]) == 64
     assert (track.model["backend"], track.model["device"], track.model["reason"]) == ("onnxruntime", "cpu", "as asked")
@@ -123,6 +124,20 @@ def test_the_model_s_own_decoding_is_obeyed_unless_overridden(tmp_path, source):
     other = predictor.predict_video("x", region=REGION_TEXT, min_frames=1, change_penalty=0.0, distances=(1, 2))
     assert frames(other) == [(9, 11), (20, 29), (29, 38)]
     assert other.statistics["distances"] == [1, 2]
+
+
+def test_far_pairs_are_scored_beside_whatever_distances_are_asked_for_and_confirm_what_is_found(tmp_path, source):
+    source(levels_of((EMPTY, 9), (CAPTION, 10), (CAPTION - 18, 10), (EMPTY, 9)))
+    found = {}
+    for margin in (0.0, 1e9):
+        own = ModelMetadata("tiny", decoding=Decoding((1, 2), change_penalty=0.0, far_distance=8, far_margin=margin))
+        predictor = BoundaryPredictor(tiny_model(tmp_path / f"{margin}.onnx", own))
+        for distances in (None, (1,)):
+            track = predictor.predict_video("x", region=REGION_TEXT, distances=distances)
+            assert track.statistics["distances"] == [*(distances or (1, 2)), 8]
+            found[margin, distances] = frames(track)
+    assert found[0.0, None] == found[0.0, (1,)] == [(9, 19), (19, 29)]
+    assert found[1e9, None] == found[1e9, (1,)] == []
 
 
 def test_the_model_s_calibration_reaches_the_scores(tmp_path, source):

@@ -25,7 +25,7 @@ def pair_inputs(before, after, count=1):
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    return open_session(tiny_model(tmp_path_factory.mktemp("model") / "best.onnx"))
+    return open_session(tiny_model(tmp_path_factory.mktemp("model") / "best.onnx"), backend="onnxruntime")
 
 
 class FakeExecutor:
@@ -64,7 +64,7 @@ def test_a_session_says_what_it_runs_on_and_why(session):
 
 
 def test_the_cpu_is_taken_as_asked_with_the_threads_asked_for(tmp_path):
-    described = open_session(tiny_model(tmp_path / "m.onnx"), device="cpu", threads=1).describe()
+    described = open_session(tiny_model(tmp_path / "m.onnx"), backend="onnxruntime", device="cpu", threads=1).describe()
     assert described["reason"] == "as asked"
     assert described["threads"] == 1
 

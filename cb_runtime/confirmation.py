@@ -1,0 +1,77 @@
+"""What pairs of frames further apart say of the captions that were found.
+
+Pairs of frames close to each other see the same step of the background, so they err together: where a scene cuts or
+moves behind a caption, all of them may call it another one, and where there is none, all may take a texture for text.
+Of pairs some frames further apart each sees another piece of what moves, while a caption stands still: a real change
+looks alike to all of them, a mistaken one does not. So they are asked once more, in the mean, about each change from
+caption to caption and about each caption.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb_runtime.trellis import DIFFERENT, EMPTY_EMPTY, EMPTY_VALID, SAME, VALID_EMPTY, Path
+
+Array = NDArray[np.float64]
+_Caption = tuple[int, int]
+"""First frame, and first frame after it."""
+_SEEN = [SAME, EMPTY_VALID, VALID_EMPTY]
+"""Labels of pairs that see one caption and no other."""
+
+
+def confirmed(path: Path, evidence: Array, distance: int, margin: float) -> Path:
+    """Return the captions that pairs at a far distance confirm.
+
+    A caption is one with that right before it, unless the pairs from the one to the other are surer of `different` than
+    of `same`; where both are too short for any such pair, they are one. Then a caption is kept if its pairs, within
+    itself and with the empty frames around, are surer of it than of no caption, or if there are none.
+
+    Args:
+        path: Captions found.
+        evidence: `(n - distance, 5)` log-evidence for each label of the pair `(frame i, frame i + distance)`.
+        distance: Of the pairs, in frames.
+        margin: How much surer, in the mean over the pairs, in natural log units.
+    """
+    captions: list[_Caption] = []
+    for caption in zip(path.starts, path.ends, strict=True):
+        captions.append(caption)
+        while len(captions) > 1 and not _change(captions[-2], captions[-1], evidence, distance, margin):
+            captions[-2:] = [(captions[-2][0], captions[-1][1])]
+    kept = _shown(captions, evidence, distance, margin)
+    return Path([start for start, _ in kept], [end for _, end in kept])
+
+
+def _change(one: _Caption, other: _Caption, evidence: Array, distance: int, margin: float) -> bool:
+    """Tell whether two captions, one after the other, are two."""
+    if one[1] < other[0]:
+        return True
+    across = evidence[max(one[0], one[1] - distance) : min(one[1], other[1] - distance)]
+    return len(across) > 0 and bool((across[:, DIFFERENT] - across[:, SAME]).mean() > margin)
+
+
+def _shown(captions: list[_Caption], evidence: Array, distance: int, margin: float) -> list[_Caption]:
+    """Return the captions that are more than background."""
+    owner = np.zeros(len(evidence) + distance, np.intp)
+    for number, (start, end) in enumerate(captions, 1):
+        owner[start:end] = number
+    kept = []
+    for number, (start, end) in enumerate(captions, 1):
+        near = slice(max(start - distance, 0), end)
+        surer = _surer_of(number, owner[: len(evidence)][near], owner[distance:][near], evidence[near])
+        if not len(surer) or surer.mean() > margin:
+            kept.append((start, end))
+    return kept
+
+
+def _surer_of(number: int, earlier: NDArray[np.intp], later: NDArray[np.intp], evidence: Array) -> Array:
+    """Return how much surer than of no caption those pairs are of one that see it and no other.
+
+    `earlier` and `later` tell whose caption the two frames of a pair show, 0 for none.
+    """
+    at_start, at_end = earlier == number, later == number
+    label = np.select([at_start & at_end, at_end & (earlier == 0), at_start & (later == 0)], _SEEN, EMPTY_EMPTY)
+    seen = np.flatnonzero(label != EMPTY_EMPTY)
+    surer: Array = evidence[seen, label[seen]] - evidence[seen, EMPTY_EMPTY]
+    return surer

@@ -1,0 +1,97 @@
+"""Captions and changes that pairs of frames further apart must confirm."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from cb_runtime.confirmation import confirmed
+from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
+from cb_runtime.decoding import decode_spans
+from cb_runtime.errors import UsageError
+from cb_runtime.scoring import PairScores
+from cb_runtime.trellis import Path
+
+FAR = 8
+
+
+def label_of(one, other):
+    if one == other:
+        return "empty_empty" if one == "." else "same"
+    return "empty_valid" if one == "." else "valid_empty" if other == "." else "different"
+
+
+def rows(contents, distance, sure=0.9):
+    """Return probabilities of the pairs at a distance, one character per frame: `.` is empty, letters are captions."""
+    pairs = list(zip(contents, contents[distance:], strict=False))
+    values = np.full((len(pairs), len(LABELS)), (1 - sure) / 4, np.float32)
+    for row, pair in zip(values, pairs, strict=True):
+        row[LABELS.index(label_of(*pair))] = sure
+    return values
+
+
+def scores(near, far):
+    """Return scores of a video that looks one way to pairs of neighbours and another to those far apart."""
+    forward = {1: rows(near, 1), 2: rows(near, 2), FAR: rows(far, FAR)}
+    return PairScores(forward, {distance: of[:, REVERSED_LABEL] for distance, of in forward.items()})
+
+
+def decoded(near, far, **options):
+    decoding = Decoding(**{"distances": (1, 2), "far_distance": FAR, **options})
+    spans = decode_spans(range(len(near)), [1] * len(near), Fraction(1, 25), scores(near, far), decoding)
+    return [(span.start_frame, span.end_frame) for span in spans]
+
+
+ONE = "..........aaaaaaaaaaaaaaaaaaaaaaaa.........."
+TWO = "..........aaaaaaaaaaaabbbbbbbbbbbb.........."
+NONE = "." * len(ONE)
+
+
+def test_a_change_that_only_close_pairs_see_is_none():
+    assert decoded(TWO, ONE, far_distance=0) == [(10, 22), (22, 34)]
+    assert decoded(TWO, ONE) == [(10, 34)]
+
+
+def test_a_change_that_far_pairs_see_too_is_kept():
+    assert decoded(TWO, TWO) == [(10, 22), (22, 34)]
+
+
+def test_a_caption_that_only_close_pairs_see_is_none():
+    assert decoded(ONE, NONE, far_distance=0) == [(10, 34)]
+    assert decoded(ONE, NONE) == []
+
+
+def test_the_margin_says_how_sure_far_pairs_must_be():
+    assert decoded(TWO, TWO, far_margin=10.0) == []
+    assert decoded(TWO, ONE, far_margin=-10.0) == [(10, 22), (22, 34)]
+
+
+@pytest.mark.parametrize("far", [NONE, ONE])
+def test_a_run_of_captions_too_short_for_any_far_pair_is_one_caption_and_judged_as_one(far):
+    near = "..........aaabbbaaabbb" + "." * 22
+    assert len(decoded(near, far, far_distance=0)) == 4
+    assert decoded(near, far) == ([] if far is NONE else [(10, 22)])
+
+
+def test_captions_with_a_gap_between_them_are_not_joined():
+    near = "..........aaaaaaaaaa.bbbbbbbbbb............"
+    assert decoded(near, near) == [(10, 20), (21, 31)]
+
+
+def test_captions_cut_by_the_ends_of_a_video_are_judged_by_the_pairs_there_are():
+    assert decoded("a" * 30, "a" * 30) == [(0, 30)]
+    assert decoded("a" * 12 + "b" * 12, "a" * 12 + "b" * 12) == [(0, 12), (12, 24)]
+
+
+def test_a_video_shorter_than_the_far_distance_keeps_its_caption():
+    assert decoded("..aaa.", "......") == [(2, 5)]
+
+
+def test_no_evidence_at_all_leaves_captions_alone():
+    path = Path([2], [5])
+    assert confirmed(path, np.zeros((0, 5)), FAR, 1.0).starts == [2]
+
+
+def test_a_far_distance_that_was_not_scored_is_refused():
+    with pytest.raises(UsageError, match="distance 12 were not scored"):
+        decoded(ONE, ONE, far_distance=12)
