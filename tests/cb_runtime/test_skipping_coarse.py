@@ -17,10 +17,11 @@ from captioned_strips import (
 from cb_runtime.features import VideoInputs
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session, softmax
-from cb_runtime.skipping import Skipping, coarse
-from cb_runtime.skipping.coarse import search_coarse_to_fine, windows_of
+from cb_runtime.skipping import Skipping, windows
+from cb_runtime.skipping.coarse import search_coarse_to_fine
 from cb_runtime.skipping.likeness import KeptStrips
 from cb_runtime.skipping.looked import PairModel
+from cb_runtime.skipping.windows import windows_of
 
 INPUTS = VideoInputs(np.zeros((48, 480, 3), np.uint8), np.zeros(6, np.float32), np.zeros(512, np.float32))
 RUNS = ((0, 40), (1, 50), (3, 30), (0, 9), (1, 21), (0, 60))
@@ -106,7 +107,7 @@ def test_what_comes_and_goes_between_equal_ends_is_found(runs, still, monkeypatc
     strips = strips_of_runs(*runs, noise=1.0) if still else captions_over_movement(*runs)
     change = runs[0][1]
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [change, change + runs[1][1]]
-    monkeypatch.setattr(coarse, "SUDDEN_DIFFERENCE", np.inf)
+    monkeypatch.setattr(windows, "SUDDEN_DIFFERENCE", np.inf)
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [], "the ends alone do not tell"
 
 
@@ -125,8 +126,7 @@ def search(levels, first, window, label=None, alike=np.array_equal, told=lambda 
 
     model = PairModel(lambda strips: ((strip[None], strip[None]) for strip in strips), answers)
     strips = (np.full((16, 24, 3), level, np.uint8) for level in levels)
-    windows = windows_of(KeptStrips(strips, alike), window)
-    looked = search_coarse_to_fine(model, windows, distances, first, told)
+    looked = search_coarse_to_fine(model, windows_of(KeptStrips(strips, alike), window), distances, first, told)
     found = np.concatenate([np.zeros((0, 5), np.float32), *looked.answers])[np.array(looked.answer_of, int)]
     return found.argmax(axis=1)
 
