@@ -36,7 +36,7 @@ SEED = 5
 
 def measure(videos: list[Path], options: VideoOptions, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all videos with each number of jobs in turn, round after round."""
-    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu")
+    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu", backend=arguments.backend, measure=False)
     rates: dict[int, list[float]] = {jobs: [] for jobs in arguments.jobs}
     cpu: dict[int, list[float]] = {jobs: [] for jobs in arguments.jobs}
     tracks: dict[int, list[CaptionTrack]] = {}
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=4, help="number of videos")
     parser.add_argument("--seconds", type=float, default=2, help="length of each, 25 frames/s")
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], help="width and height of the videos")
+    parser.add_argument("--backend", default="onnxruntime", help="engine: onnxruntime or openvino")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--no-ocr", action="store_true", help="leave out the rows whose region is found by OCR")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")

@@ -49,7 +49,9 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 
 def measure(video: Path, distances: tuple[int, ...], arguments: argparse.Namespace) -> dict[str, Any]:
     """Score one video by all contenders in turn, round after round."""
-    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu")
+    predictor = BoundaryPredictor(
+        arguments.checkpoint, device="cpu", backend=arguments.backend, threads=usable_cores(), measure=False
+    )
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     cpu: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     answers: dict[str, ScoredVideo] = {}
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--distances", nargs="+", default=["1", "1,2,3"], help="distances of pairs, e.g. 1,2,3")
     parser.add_argument("--seconds", type=float, default=6, help="length of the video, 25 frames/s")
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], help="width and height of the video")
+    parser.add_argument("--backend", default="onnxruntime", help="engine: onnxruntime or openvino")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)

@@ -6,7 +6,8 @@ Runs `cb export` once for each row, in a process of its own, and writes a JSON f
 each. A run that was stopped goes on where it was with the same command; rows that are there are not made again (delete
 the file to begin anew). Weights are those of `precision_models.py`: the model in the box, checkpoints given with
 `--checkpoint NAME=FILE`, else prepared ones that learnt next to nothing. What a row says of agreement is how exactly
-the artifact repeats PyTorch, never how good the model is.
+the artifact repeats PyTorch, never how good the model is. `--judge NAME=DATASET.db` judges an architecture on pairs of
+a dataset too, as `cb export --judge` does: for models that were trained on such.
 """
 
 from __future__ import annotations
@@ -83,14 +84,20 @@ class Row:
 
 
 def export_row(
-    architecture: str, variant: str, subject: Subject, folder: Path, timeout: float, batches: str = BATCHES
+    architecture: str,
+    variant: str,
+    subject: Subject,
+    folder: Path,
+    timeout: float,
+    batches: str = BATCHES,
+    judge: Path | None = None,
 ) -> Row:
     """Export one variant of a checkpoint and return what came of it."""
     format_name, precision = VARIANTS[variant]
     artifact = folder / f"artifact{'.onnx' if format_name == 'onnx' else '.engine'}"
     command = [*EXPORT, "--checkpoint", str(subject.checkpoint), "--golden", str(subject.golden)]
     command += ["--format", format_name, "--output", str(artifact), "--allow-parity-failure", "--json"]
-    command += ["--batches", batches]
+    command += ["--batches", batches, *([] if judge is None else ["--judge", str(judge)])]
     # fp32 is the default, so that the table can be made where no other precision is offered.
     command += ["--precision", precision] if precision != "fp32" else []
     command += ["--no-staged"] if format_name == "onnx" else ["--flavor", "rtx", "--unverified"]
@@ -235,6 +242,11 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def by_architecture(texts: Sequence[str]) -> dict[str, Path]:
+    """Read options `NAME=FILE`."""
+    return {name: Path(file).resolve() for name, _, file in (text.partition("=") for text in texts)}
+
+
 def missing_variants(
     rows: Sequence[Row], architectures: Sequence[str], variants: Sequence[str]
 ) -> dict[str, list[str]]:
@@ -257,10 +269,11 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", default=list_architectures(), help="registered names")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="what to export")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
+    parser.add_argument("--judge", action="append", default=[], metavar="NAME=FILE", help="dataset to judge on too")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds that one export may take")
     parser.add_argument("--batches", default=BATCHES, help="batch sizes of the gate, e.g. 1,16; fewer take less time")
     arguments = parser.parse_args()
-    given = {name: Path(file) for name, _, file in (text.partition("=") for text in arguments.checkpoint)}
+    given, judges = (by_architecture(texts) for texts in (arguments.checkpoint, arguments.judge))
     now = conditions(arguments.batches)
     rows = rows_so_far(arguments.output, now)
     missing = missing_variants(rows, arguments.architectures, arguments.variants)
@@ -270,7 +283,8 @@ def main() -> None:
             subject = subject_of(architecture, given, Path(folder))
             for variant in variants:
                 place = Path(folder) / variant.replace(" ", "-")
-                rows.append(export_row(architecture, variant, subject, place, arguments.timeout, arguments.batches))
+                how = (arguments.timeout, arguments.batches, judges.get(architecture))
+                rows.append(export_row(architecture, variant, subject, place, *how))
                 save(arguments.output, now, rows)
                 done += 1
                 print(

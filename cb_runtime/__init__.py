@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cb_runtime.contract import LABELS, ModelMetadata
     from cb_runtime.errors import CbError
+    from cb_runtime.many_videos import VideoResult
     from cb_runtime.predictor import BoundaryPredictor, FontEmbedding
     from cb_runtime.results import CaptionTrack
     from cb_runtime.session import Session, open_session
@@ -33,6 +34,7 @@ __all__ = [
     "ModelMetadata",
     "Session",
     "Span",
+    "VideoResult",
     "open_session",
 ]
 
@@ -46,6 +48,7 @@ _MODULE_OF_NAME = {
     "Session": "session",
     "open_session": "session",
     "Span": "spans",
+    "VideoResult": "many_videos",
 }
 
 

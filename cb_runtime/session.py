@@ -46,7 +46,7 @@ class Session:
 
     def over(self, change: Callable[[Executor], Executor]) -> Session:
         """Return a session that runs what `change` makes of this one's executor."""
-        return Session(change(self._executor))
+        return Session(change(self._executor), self._choice)
 
     def describe(self) -> dict[str, Any]:
         """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types.

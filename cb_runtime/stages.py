@@ -144,7 +144,7 @@ class Part(Protocol):
         ...
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
-        """Return the output for checked inputs."""
+        """Return the output for checked inputs, in memory that later calls leave alone."""
         ...
 
 

@@ -37,6 +37,9 @@ from cb_runtime.scoring import score_strips
 from cb_runtime.video import open_source
 
 ARCHITECTURE = "aligned_comparison"
+EVERY = {"skip": "none"}
+"""Look at every frame."""
+COARSE = (4, 8)
 LOOP_FRAMES = 25
 """Frames that the loop a user would write takes a turn at: it is slow."""
 
@@ -48,6 +51,8 @@ class Way:
     name: str
     engine: Engine
     reuse: bool = True
+    overlap: bool | None = None
+    """Stages at the same time; None chooses as `cb infer` does."""
     detect: bool = False
     """Find the caption region too."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -65,13 +70,20 @@ class Film:
 
 
 def ways(threads: int) -> list[Way]:
-    """Return what is compared, the plainest first."""
+    """Return what is compared, the plainest first: engines with nothing skipped, then what each technique adds."""
     plain, *others = engines(threads)
-    found = [Way(f"{plain.title}, no reuse", plain, reuse=False), Way(plain.title, plain)]
-    found += [Way(engine.title, engine) for engine in others]
     fastest = [engine for engine in others if engine.name == OPENVINO and engine.precision == "fp32"][-1]
-    found += [Way(f"{one.title}, text detection included", one, detect=True) for one in (plain, fastest)]
-    return found
+    quick = [engine for engine in others if engine.name == OPENVINO and engine.precision != "fp32"][-1]
+    return [
+        Way(f"{plain.title}, no reuse, stages in turn", plain, reuse=False, overlap=False, options=EVERY),
+        Way(f"{plain.title}, stages in turn", plain, overlap=False, options=EVERY),
+        *(Way(engine.title, engine, options=EVERY) for engine in (plain, *others)),
+        *(Way(f"{fastest.title}, --skip {skip}", fastest, options={"skip": skip}) for skip in ("equal", "noise")),
+        *(Way(f"{fastest.title}, --coarse {k}", fastest, options={"coarse": k}) for k in COARSE),
+        Way(f"{quick.title}, --coarse {COARSE[-1]}", quick, options={"coarse": COARSE[-1]}),
+        Way("as `cb infer` does it, text detection included", fastest, detect=True),
+        Way(f"the same, --coarse {COARSE[-1]}", fastest, detect=True, options={"coarse": COARSE[-1]}),
+    ]
 
 
 def runner(way: Way, film: Film) -> Callable[[], CaptionTrack]:
@@ -80,7 +92,7 @@ def runner(way: Way, film: Film) -> Callable[[], CaptionTrack]:
     artifact = material.artifact("int8" if way.engine.precision == "int8" else "fp32")
     predictor = BoundaryPredictor(artifact, reuse=way.reuse, **way.engine.ours, **way.options)
     region = None if way.detect else ",".join(map(str, material.layout.region.as_tuple()))
-    return partial(predictor.predict_video, material.video, region=region)
+    return partial(predictor.predict_video, material.video, region=region, overlap=way.overlap)
 
 
 def f1_of(track: CaptionTrack, film: Film, tolerance: int) -> float:
@@ -159,7 +171,7 @@ def measure(films: Sequence[Film], threads: int, rounds: int) -> list[dict[str, 
                 "frames_per_second": spread(rate),
                 "times_real_time": float(np.median(rate)) / 25,
                 "to_loop": float(np.median(rate)) / loop,
-                "of_bound": None if way.detect else float(np.median(rate)) / bound(films[0], way),
+                "of_bound": float(np.median(rate)) / bound(films[0], way) if way.options == EVERY else None,
                 "f1_at_0": _mean_f1(found, films, 0),
                 "f1_at_1": _mean_f1(found, films, 1),
             }

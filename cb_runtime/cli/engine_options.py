@@ -20,7 +20,7 @@ _OPTIONS = (
         "--precision",
         default="auto",
         show_default=True,
-        help="The artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it. auto: the fastest that agrees.",
+        help="The artifact's own, or bf16 for a float32 one where OpenVINO's CPU has it; auto measures both.",
     ),
     click.option(
         "--streams", type=int, help="Pieces of a batch that OpenVINO computes at once.  [default: as measured]"

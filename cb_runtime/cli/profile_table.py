@@ -14,7 +14,7 @@ def profile_table(profile: Profile) -> Table:
     for heading in ("seconds", "busy", "waits for input", "waits for output", "items", "items/s"):
         table.add_column(heading, justify="right")
     table.add_column("")
-    slowest = profile.slowest()
+    slowest, longest = profile.slowest(), profile.longest()
     for stage in profile.stages:
         busy, for_input, for_output = stage.shares
         table.add_row(
@@ -25,6 +25,6 @@ def profile_table(profile: Profile) -> Table:
             f"{for_output:.0%}" if stage.streaming else "",
             f"{stage.items} {stage.unit}" if stage.items else "",
             f"{profile.items_per_second(stage):.1f}" if stage.items else "",
-            "sets the rate" if stage is slowest else "",
+            "sets the rate" if stage is slowest else "takes the longest" if stage is longest else "",
         )
     return table

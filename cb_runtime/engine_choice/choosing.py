@@ -44,7 +44,7 @@ def choose(ways: Sequence[Way], measures: Measures) -> tuple[Executor, Choice]:
     failures: list[CbError] = []
     for way in ways:
         try:
-            race.enter(way, measures.open(way))
+            race.enter(way, measures.open(way), as_asked=way.precision == ways[0].precision)
         except ContractError:
             raise
         except (ModelError, MissingPackageError, UsageError) as error:
@@ -54,7 +54,7 @@ def choose(ways: Sequence[Way], measures: Measures) -> tuple[Executor, Choice]:
             race.trials.append(Trial(str(way), None, str(error)))
         if race.is_over:
             break
-    if race.opened is None:
+    if race.opened is None and race.best is None:
         raise failures[0]
     return race.result()
 
@@ -72,15 +72,16 @@ class _Race:
     def __init__(self, measures: Measures) -> None:
         self._measures = measures
         self.opened: _Runner | None = None
-        """The first that could be opened: taken where none agrees."""
+        """The first that could be opened, in no lower precision than the plain way: taken where none agrees."""
         self.base: _Runner | None = None
         self.best: _Runner | None = None
         self.is_over = False
         self.trials: list[Trial] = []
 
-    def enter(self, way: Way, executor: Executor) -> None:
-        """Judge and time a way."""
-        self.opened = self.opened or _Runner(way, executor)
+    def enter(self, way: Way, executor: Executor, *, as_asked: bool) -> None:
+        """Judge and time a way; `as_asked` tells whether its precision is the plain way's."""
+        if as_asked and self.opened is None:
+            self.opened = _Runner(way, executor)
         problem = self._measures.problem(executor)
         if problem is not None:
             self.trials.append(Trial(str(way), None, problem))
@@ -107,7 +108,7 @@ class _Race:
 
     def _why(self, taken: _Runner) -> str:
         if self.base is None:
-            return f"{taken.way} is taken although no engine agrees with the golden samples: see `cb verify`"
+            return f"{taken.way} is taken although none could be proven to answer rightly, see `cb verify`"
         if self.is_over:
             return f"{taken.way} takes less than {1000 * QUICK_SECONDS:g} ms a batch, so no other was tried"
         if taken is self.base:

@@ -38,10 +38,14 @@ def open_fastest(path: Path, options: OpenOptions) -> tuple[Executor, Choice | N
             return _open(path, known.way, options), replace(known, from_cache=True)
         except (ModelError, MissingPackageError):
             pass  # what was fastest does not open any more: measured again, it is told with its reason
-    ways = _ways(path, tuple(installed), options)
+    try:
+        metadata = metadata_of_file(path)
+    except ModelError:
+        return plain.open_artifact(path, options), None  # its engine says best what is wrong with the file
+    ways = _ways(metadata.precision, tuple(installed), options)
     if len(ways) < 2:
         return _only(path, ways, options), None
-    executor, choice = choose(ways, _measures(path, options))
+    executor, choice = choose(ways, _measures(path, metadata, options))
     return executor, replace(choice, not_kept=keep_choice(identity, choice))
 
 
@@ -62,8 +66,7 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _ways(path: Path, backends: tuple[str, ...], options: OpenOptions) -> list[Way]:
-    own = metadata_of_file(path).precision
+def _ways(own: str, backends: tuple[str, ...], options: OpenOptions) -> list[Way]:
     ways = []
     for name in backends:
         backend: Any = load_backend(name)
@@ -82,8 +85,7 @@ def _open(path: Path, way: Way, options: OpenOptions) -> Executor:
     return load_backend(way.backend).open_artifact(path, way.options(options))
 
 
-def _measures(path: Path, options: OpenOptions) -> Measures:
-    metadata: ModelMetadata = metadata_of_file(path)
+def _measures(path: Path, metadata: ModelMetadata, options: OpenOptions) -> Measures:
     judge = Judge(_golden(path), metadata)
 
     def parts(executor: Executor) -> tuple[Part, ...]:

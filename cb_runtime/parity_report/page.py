@@ -10,7 +10,7 @@ from pathlib import Path
 from cb_runtime.contract import LABELS, ModelMetadata
 from cb_runtime.golden import UNLABELLED
 from cb_runtime.html_page import html_page, html_picture, html_table
-from cb_runtime.parity import ParityReport
+from cb_runtime.parity import NEAR_SAMPLES, ParityReport
 from cb_runtime.parity_report.evidence import JudgedGraph, Stand
 from cb_runtime.parity_report.plots import MOST_SAMPLES, logit_scatter, margin_scatter, place_grid
 from cb_runtime.pictures import GAIN, brightened_difference, jpeg_base64
@@ -20,6 +20,11 @@ CASES = 12
 
 FLIPS = 50
 """Flips that are listed; their number is always told."""
+
+_HARDEST = (
+    f"All samples ran at the largest size; at every size the {NEAR_SAMPLES} that are nearest to flipping ran, in both "
+    "orders, so shares of the smaller sizes are of the hardest samples."
+)
 
 _STYLE = """
 .holds, .failed { color: #fff; background: #2f8f5b; border-radius: 3px; padding: 0 6px } .failed { background: #c2402e }
@@ -63,7 +68,7 @@ def _graph(graph: JudgedGraph) -> str:
         "</div>",
         f"<small>{_plotted(graph)}</small>",
         _flips(graph),
-        "<h3>Batch sizes</h3>" + _batches(graph.by_batch()),
+        f"<h3>Batch sizes</h3><small>{_HARDEST}</small>" + _batches(graph.by_batch()),
         "<h3>Places in the batch, one row for each batch size</h3>" + place_grid(graph.by_place()),
         _probes(graph),
         _cases(graph),

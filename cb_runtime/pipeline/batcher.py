@@ -92,11 +92,13 @@ class Batcher:
 
     def _serve(self) -> None:
         pending: deque[_Request] = deque()
+        more = self._gathered(pending)  # before anything is asked for, it is no stage yet
         with working(self._profile, "shared model", unit="rows"):
-            while self._gathered(pending):
+            while more:
                 together = self._together(pending)
                 _answer(together)
                 counted(sum(request.rows for request in together))
+                more = self._gathered(pending)
         self._ended = True
         self._refuse()
 

@@ -1,5 +1,7 @@
 """What the stages of a run do with their time: busy, waiting for input, or waiting for a place for their output.
 
+A stage that waits for a core, because others have them all, counts as busy.
+
 Totals are exact. When which time was spent is kept in bins, `BINS` for the whole run however long it is: when a run
 outgrows them, two and two are joined, so that memory is bounded.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -92,16 +94,20 @@ class Profile:
             stage.items += items
 
     def slowest(self) -> StageProfile | None:
-        """Return the stage that sets the rate: of those that run beside each other, the one most of its time busy."""
-        streaming = [stage for stage in self.stages if stage.streaming]
-        return max(streaming, key=lambda stage: stage.seconds[BUSY], default=None)
+        """Return the stage that sets the rate: of those that run beside each other, the one that was busy longest."""
+        return _longest_busy(stage for stage in self.stages if stage.streaming)
+
+    def longest(self) -> StageProfile | None:
+        """Return the stage that was busy longest of all, which may be one before the others, as finding the layout."""
+        return _longest_busy(self.stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: per stage seconds, shares, items and items per second; and which sets the rate."""
-        slowest = self.slowest()
+        slowest, longest = self.slowest(), self.longest()
         return {
             "elapsed_seconds": round(self.elapsed_seconds, 3),
             "rate_set_by": None if slowest is None else slowest.name,
+            "longest_busy": None if longest is None else longest.name,
             "stages": [self._row(stage) for stage in self.stages],
         }
 
@@ -127,6 +133,10 @@ class Profile:
         for stage in self._stages.values():
             joined = stage.bins.reshape(3, BINS // 2, 2).sum(axis=2)
             stage.bins = np.concatenate([joined, np.zeros_like(joined)], axis=1)
+
+
+def _longest_busy(stages: Iterable[StageProfile]) -> StageProfile | None:
+    return max(stages, key=lambda stage: stage.seconds[BUSY], default=None)
 
 
 def _spread(bins: NDArray[np.float64], start: float, stop: float, seconds: float) -> None:

@@ -52,9 +52,10 @@ def timeline_picture(profile: Profile) -> Image:
 
 
 def _title(profile: Profile) -> str:
-    slowest = profile.slowest()
+    slowest, longest = profile.slowest(), profile.longest()
     rate = f"; {slowest.name} sets the rate" if slowest else ""
-    return f"Where the time went: {profile.elapsed_seconds:.1f} s{rate}"
+    most = f"; {longest.name} takes the longest" if longest and longest is not slowest else ""
+    return f"Where the time went: {profile.elapsed_seconds:.1f} s{rate}{most}"
 
 
 def _legend(picture: Image) -> None:
@@ -76,7 +77,7 @@ def _row(picture: Image, profile: Profile, stage: StageProfile, top: int) -> Non
     right = LEFT + PLOT + 14
     _text(picture, f"{busy:.0%} busy", (right, top + 18), 0.54, COLOURS[BUSY], bold=True)
     waits = f"input {for_input:.0%}, output {for_output:.0%}"
-    own = f"{stage.seconds.sum():.2g} s, before or after the others"
+    own = f"{stage.seconds.sum():.1f} s"
     _text(picture, waits if stage.streaming else own, (right, top + 38), 0.46, GREY)
     counts = f"{stage.items} {stage.unit}, {profile.items_per_second(stage):.3g}/s" if stage.items else ""
     _text(picture, counts, (right, top + 57), 0.46, GREY)

@@ -29,6 +29,17 @@ def test_the_overlap_benchmark_compares_all_ways_and_their_answers_are_equal(tmp
         assert set(row["busy"]) == {"decode", "strips", "encode", "classify"}
 
 
+def test_the_jobs_benchmark_compares_numbers_of_jobs_and_their_captions_are_equal(tmp_path):
+    output = tmp_path / "jobs.json"
+    options = ["--seconds", 1, "--videos", 2, "--size", 192, 108, "--rounds", 2, "--jobs", 1, 2, "--no-ocr"]
+    done = run("jobs.py", *options, "--output", output)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(output.read_text())["rows"]
+    assert (row["region"], row["frames"], row["captions_equal"]) == ("given", 50, True)
+    assert all(row["frames_per_second"][jobs]["median"] > 0 for jobs in ("1", "2"))
+    assert row["ratio_to_1"]["1"] == {"median": 1.0, "lowest": 1.0, "highest": 1.0}
+
+
 def test_the_layout_benchmark_measures_every_video_it_is_given(tmp_path):
     pytest.importorskip("rapidocr")
     from cb_core.synth.collection import render_videos

@@ -106,6 +106,23 @@ def test_rows_made_under_other_conditions_are_not_mixed(tmp_path):
     assert rows_so_far(tmp_path / "none.json", {}) == []
 
 
+def test_batch_sizes_and_a_dataset_to_judge_on_reach_the_export(tmp_path, monkeypatch):
+    code = "import json, sys; print(json.dumps({'error': {'message': ' '.join(sys.argv)}})); sys.exit(4)"
+    monkeypatch.setattr(precisions, "EXPORT", [sys.executable, "-c", code])
+    subject = precision_models.Subject(tmp_path / "best.pt", tmp_path / "best.golden.npz", "trained")
+    monkeypatch.setattr(precisions, "LONGEST_REASON", 5000)
+    row = precisions.export_row(ARCHITECTURE, "onnx int8", subject, tmp_path, 60, "1,16", Path("judge.db"))
+    assert "--batches 1,16 --judge judge.db" in row.reason
+    assert "--judge" not in precisions.export_row(ARCHITECTURE, "onnx int8", subject, tmp_path, 60).reason
+
+
+def test_files_are_given_by_architecture(tmp_path):
+    assert precisions.by_architecture([f"one={tmp_path}/a=b.pt", "two=b.pt"]) == {
+        "one": tmp_path / "a=b.pt",
+        "two": Path("b.pt").resolve(),
+    }
+
+
 def test_only_rows_that_are_missing_are_made():
     rows = [Row("one", "onnx fp32", "trained", "passed", None, 3.0)]
     rows += [Row("two", variant, "trained", "refused", "no", 3.0) for variant in ("onnx fp32", "onnx int8")]

@@ -102,40 +102,40 @@ class TestEveryEngineForOnnxFiles:
         path = tiny_model(tmp_path / "cut.onnx")
         path.write_bytes(path.read_bytes()[:-700])
         with pytest.raises(ModelError, match=r"cut\.onnx.*cb export"):
-            open_session(path, backend=engine)
+            open_session(path, backend=engine, measure=False)
 
     def test_refuses_a_file_without_our_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match="not exported by"):
-            open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", with_metadata=False), backend=engine, measure=False)
 
     def test_refuses_an_unknown_schema_with_what_to_do(self, tmp_path, engine):
         plain = json.dumps({**ModelMetadata("tiny").to_dict(), "schema": 99})
         with pytest.raises(ContractError, match=r"m\.onnx: .*schema 99.*Install"):
-            open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json=plain), backend=engine, measure=False)
 
     def test_refuses_broken_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match=r"m\.onnx: .*not JSON"):
-            open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", metadata_json="{"), backend=engine, measure=False)
 
     def test_refuses_a_fixed_batch_axis(self, tmp_path, engine):
         with pytest.raises(ContractError, match="no free batch axis"):
-            open_session(tiny_model(tmp_path / "m.onnx", batch="2"), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", batch="2"), backend=engine, measure=False)
 
     def test_refuses_a_graph_that_does_not_fit_its_metadata(self, tmp_path, engine):
         with pytest.raises(ContractError, match="does not fit its own metadata"):
-            open_session(tiny_model(tmp_path / "m.onnx", spatial=7), backend=engine)
+            open_session(tiny_model(tmp_path / "m.onnx", spatial=7), backend=engine, measure=False)
 
     def test_reports_a_failure_with_device_and_batch(self, tmp_path, engine):
-        executor = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine)._executor
+        executor = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False)._executor
         with pytest.raises(ModelError, match="failed on cpu at batch 1"):
             executor.run({"frame1": np.zeros((1, 47, 480, 3), np.uint8)})
 
     def test_uses_the_threads_asked_for(self, tmp_path, engine):
-        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu", threads=1)
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False, device="cpu", threads=1)
         assert session.describe()["threads"] == 1
 
     def test_answers_every_batch_size_as_the_same_pairs_alone(self, engine):
-        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        session = open_session(default_model_path(), backend=engine, measure=False, device="cpu", threads=1)
         inputs = load_golden_samples(golden_path(default_model_path())).sample(17).inputs
         together = session.run(inputs)
         for size in (1, 2, 3, 16):
@@ -146,7 +146,7 @@ class TestEveryEngineForOnnxFiles:
             np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-3)
 
     def test_keeps_an_answer_as_it_was_when_it_gives_the_next(self, engine):
-        session = open_session(default_model_path(), backend=engine, device="cpu", threads=1)
+        session = open_session(default_model_path(), backend=engine, measure=False, device="cpu", threads=1)
         golden = load_golden_samples(golden_path(default_model_path()))
         one, other = golden.inputs["frame1"][:4], golden.inputs["frame1"][4:8]
         features = session.stages.encode("frame1", one)
@@ -155,7 +155,7 @@ class TestEveryEngineForOnnxFiles:
         np.testing.assert_array_equal(features, kept)
 
     def test_answers_calls_that_overlap_each_with_its_own(self, tmp_path, engine):
-        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, device="cpu")
+        session = open_session(tiny_model(tmp_path / "m.onnx"), backend=engine, measure=False, device="cpu")
         levels = [20 + 2 * number for number in range(100)]
         alone = [session.run(flat_pairs(level)) for level in levels]
         with ThreadPoolExecutor(8) as pool:

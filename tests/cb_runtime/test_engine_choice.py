@@ -110,8 +110,13 @@ class TestChoosing:
         problems = dict.fromkeys((str(PLAIN), str(FP32)), "another model's samples")
         executor, choice = choose((PLAIN, FP32), measures({}, problems))
         assert executor == str(PLAIN)
-        assert "although no engine agrees with the golden samples: see `cb verify`" in str(choice)
+        assert "although none could be proven to answer rightly, see `cb verify`" in str(choice)
         assert "onnxruntime fp32 left out: another model's samples" in str(choice)
+
+    def test_a_lower_precision_is_never_what_is_left(self):
+        given = measures({}, {str(BF16): "has to be proven"}, broken=[str(PLAIN), str(FP32)])
+        with pytest.raises(ModelError, match="onnxruntime fp32 cannot be opened"):
+            choose((PLAIN, FP32, BF16), given)
 
     def test_a_model_that_takes_no_time_is_not_measured_further(self):
         executor, choice = choose((PLAIN, FP32), measures({}, broken=[str(FP32)], quick=True))

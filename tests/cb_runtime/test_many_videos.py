@@ -59,7 +59,7 @@ def test_results_come_in_the_order_given_with_the_captions_of_each(model, videos
 def test_probabilities_are_those_of_one_video_after_another(model, tmp_path, monkeypatch, boxed):
     """Joined batches may change the last bits, no more."""
     moving = [make_video(tmp_path / f"{frames}.mp4", frames=frames, size=(320, 96)) for frames in (9, 25, 40)]
-    predictor = BoundaryPredictor(None if boxed else model, threads=1)
+    predictor = BoundaryPredictor(None if boxed else model, threads=1, backend="onnxruntime")
     alone = [predictor.score_video(video, region="3,31,301,77") for video in moving]
     scored, whole = {}, BoundaryPredictor.score_video
 

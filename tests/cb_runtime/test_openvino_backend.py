@@ -54,7 +54,7 @@ def use(monkeypatch, machine):
 
 
 def test_the_model_in_the_box_decides_as_pytorch_did_whole_and_in_stages():
-    session = open_session(default_model_path(), backend="openvino", precision="fp32")
+    session = open_session(default_model_path(), backend="openvino", precision="fp32", measure=False)
     golden = load_golden_samples(golden_path(default_model_path()))
     for graph in (session, session.stages):
         report = verify_session(graph, golden, [1, 16])
@@ -90,14 +90,14 @@ def test_less_than_one_is_refused(artifact, name):
 
 def test_float32_is_float32_on_a_cpu_that_would_take_bf16_by_itself(artifact, monkeypatch):
     machine = use(monkeypatch, CpuWith("FP32", "BF16", "INT8"))
-    described = open_session(artifact, backend="openvino").describe()
+    described = open_session(artifact, backend="openvino", measure=False).describe()
     assert [settings["INFERENCE_PRECISION_HINT"] for settings in machine.settings] == ["f32"]
     assert (described["precision"], described["float_arithmetic"]) == ("fp32", "f32")
 
 
 def test_a_float32_artifact_runs_in_bf16_where_the_cpu_has_it(artifact, monkeypatch):
     machine = use(monkeypatch, CpuWith("FP32", "BF16", "INT8"))
-    described = open_session(artifact, backend="openvino", precision="bf16").describe()
+    described = open_session(artifact, backend="openvino", precision="bf16", measure=False).describe()
     assert machine.settings[0]["INFERENCE_PRECISION_HINT"] == "bf16"
     assert (described["precision"], described["float_arithmetic"]) == ("bf16", "bf16")
     assert backend.precisions("fp32") == ("fp32", "bf16")
@@ -107,21 +107,21 @@ def test_a_float32_artifact_runs_in_bf16_where_the_cpu_has_it(artifact, monkeypa
 def test_bf16_where_the_cpu_has_none_is_an_error_and_not_float32(artifact, monkeypatch):
     use(monkeypatch, CpuWith("FP32", "INT8"))
     with pytest.raises(ModelError, match=r"Abacus 1\) does not compute it natively, only FP32, INT8\. Use --precision"):
-        open_session(artifact, backend="openvino", precision="bf16")
+        open_session(artifact, backend="openvino", precision="bf16", measure=False)
     assert backend.precisions("fp32") == ("fp32",)
 
 
 def test_another_precision_than_was_set_is_an_error(artifact, monkeypatch):
     use(monkeypatch, CpuWith("FP32", "BF16", takes="bf16"))
     with pytest.raises(ModelError, match=r"told to compute .* in f32 and took bf16"):
-        open_session(artifact, backend="openvino")
+        open_session(artifact, backend="openvino", measure=False)
 
 
 @pytest.mark.parametrize(("capabilities", "hint"), [(("FP32", "BF16"), "bf16"), (("FP32",), "f32")])
 def test_an_artifact_in_half_precision_is_computed_in_it_or_in_float32(tmp_path, monkeypatch, capabilities, hint):
     path = tiny_model(tmp_path / "half.onnx", ModelMetadata("tiny", precision="bf16"))
     use(monkeypatch, CpuWith(*capabilities))
-    described = open_session(path, backend="openvino").describe()
+    described = open_session(path, backend="openvino", measure=False).describe()
     assert (described["precision"], described["float_arithmetic"]) == ("bf16", hint)
 
 
@@ -140,7 +140,7 @@ def test_a_gpu_is_refused_with_what_to_do(artifact):
 
 
 def test_threads_are_not_pinned_to_cores(artifact):
-    session = open_session(artifact, backend="openvino")
+    session = open_session(artifact, backend="openvino", measure=False)
     assert session._executor.graph.compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
@@ -152,7 +152,7 @@ def test_without_openvino_the_extra_is_named(artifact, monkeypatch):
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
     assert "cb-toolkit[openvino]" in backend.available().fix
     with pytest.raises(MissingPackageError, match=r"cb-toolkit\[openvino\]"):
-        open_session(artifact, backend="openvino")
+        open_session(artifact, backend="openvino", measure=False)
 
 
 def test_what_the_cpu_computes_natively_is_told(monkeypatch):

@@ -99,12 +99,14 @@ def assert_same(one, other):
 class TestAnswers:
     @pytest.mark.parametrize("batch_size", [3, 16])
     def test_of_the_whole_graph_are_the_same_to_the_last_bit(self, model, video, batch_size):
-        predictor = BoundaryPredictor(model, threads=1, batch_size=batch_size)
+        predictor = BoundaryPredictor(model, threads=1, backend="onnxruntime", batch_size=batch_size)
         assert_same(*(predictor.score_video(video, region=REGION_TEXT, overlap=way) for way in (True, False)))
 
-    def test_of_the_staged_model_in_the_box_are_the_same_to_the_last_bit(self, tmp_path):
+    @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+    def test_of_the_staged_model_in_the_box_are_the_same_to_the_last_bit(self, tmp_path, backend):
+        pytest.importorskip(backend)
         moving = make_video(tmp_path / "moving.mp4", frames=60, size=(320, 96))
-        predictor = BoundaryPredictor(threads=1)
+        predictor = BoundaryPredictor(threads=1, backend=backend)
         assert predictor.session.stages is not None
         ways = [predictor.score_video(moving, region="3,31,301,77", overlap=way) for way in (True, False)]
         assert_same(*ways)
@@ -176,7 +178,7 @@ class TestEnds:
     @pytest.mark.parametrize("part", ["encode", "classify"])
     def test_an_error_of_the_model_is_raised_and_the_video_released(self, source, monkeypatch, part):
         made = source()
-        predictor = BoundaryPredictor(threads=1)
+        predictor = BoundaryPredictor(threads=1, backend="onnxruntime")
 
         def failing(*inputs):
             raise MemoryError(part)
@@ -296,7 +298,7 @@ def test_a_profile_has_every_stage_with_its_items(model, source):
 def test_a_profile_of_a_staged_model_has_encoder_and_classifier(source):
     source(LEVELS[:40])
     profile = Profile()
-    BoundaryPredictor(threads=1).predict_video("x", region=REGION_TEXT, profile=profile)
+    BoundaryPredictor(threads=1, backend="onnxruntime").predict_video("x", region=REGION_TEXT, profile=profile)
     items = {stage.name: stage.items for stage in profile.stages}
     assert (items["encode"], items["classify"]) == (40, 2 * (39 + 38 + 37))
 

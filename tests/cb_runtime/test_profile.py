@@ -69,8 +69,10 @@ def test_the_stage_that_is_busy_longest_sets_the_rate_among_those_that_run_side_
         clock.passes(1000)
     in_turn(profile, clock)
     assert profile.slowest().name == "reader"
-    assert profile.to_dict()["rate_set_by"] == "reader"
-    assert Profile(clock).to_dict()["rate_set_by"] is None
+    document = profile.to_dict()
+    assert (document["rate_set_by"], document["longest_busy"]) == ("reader", "layout")
+    empty = Profile(clock).to_dict()
+    assert (empty["rate_set_by"], empty["longest_busy"]) == (None, None)
 
 
 def test_shares_of_a_stage_sum_to_one(profile, clock):
