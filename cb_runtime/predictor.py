@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,14 +16,14 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import MAX_DISTANCE, Decoding, ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.files import sha256_of_file
-from cb_runtime.fonts import FontEncoder
+from cb_runtime.fonts import FontEmbedding, FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
@@ -53,16 +53,6 @@ CPU_BATCH, GPU_BATCH = 16, 128
 
 FRAMES_AHEAD = 4
 """Decoded regions that wait to become strips; in full frames of 4K that is 100 MB."""
-
-
-@dataclass(frozen=True, eq=False)
-class FontEmbedding:
-    """The caption style of one video as a picture encoder sees it."""
-
-    values: NDArray[np.float32]
-    """float32 `(512,)`."""
-    font_model: str
-    """Identifier of the encoder; must be the one of training (`metadata.fontclip_model_version`)."""
 
 
 class BoundaryPredictor:
@@ -319,18 +309,15 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = scored.statistics() | ({} if scored.layout is None else self._settings())
+        settings = {"batch_size": self.batch_size, **self.skipping.to_dict()}
+        statistics = scored.statistics() | ({} if scored.layout is None else settings)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
-    def _settings(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **self.skipping.to_dict()}
-
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            near = tuple(distance for distance in scored.scores.distances if distance <= MAX_DISTANCE)
-            options = replace(options, distances=near)
+            options = replace(options, distances=scored.near_distances)
         return options.applied_to(self.metadata.decoding)
 
     def _scored(
