@@ -128,6 +128,9 @@ class _Ahead(Generic[T]):
         self._pipeline, self._new_clock = pipeline, new_clock
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"cb-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
@@ -154,7 +157,8 @@ class _Ahead(Generic[T]):
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        self._thread.join()
+        if self._thread.ident is not None:  # else an interrupt came before it was started
+            self._thread.join()
 
     def _run(self) -> None:
         with _running(self._new_clock()):
@@ -209,6 +213,9 @@ class _InTurn(Generic[T]):
         finally:
             self._clock.switch(OUTPUT)
             reader.switch(BUSY)
+
+    def start(self) -> None:
+        """Do nothing: what is not asked for is not read."""
 
     def stop(self) -> None:
         """Do nothing: what is not asked for is not read."""
@@ -275,7 +282,8 @@ class Pipeline:
             if self.overlapped
             else _InTurn(items, count, self, new_clock)
         )
-        self._stages.append(stage)
+        self._stages.append(stage)  # before it starts, so that no interrupt leaves it behind
+        stage.start()
         return stage
 
     def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:
