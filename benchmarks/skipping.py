@@ -148,7 +148,8 @@ def scores_of(
     predictor: BoundaryPredictor, session: Session | RememberingSession, clip: Clip, skipping: Skipping
 ) -> PairScores:
     """Score a clip."""
-    distances = predictor.metadata.decoding.distances
+    decoding = predictor.metadata.decoding
+    distances = tuple(sorted({*decoding.distances, *decoding.far_distances}))
     options = {"distances": distances, "batch_size": predictor.batch_size, "skipping": skipping}
     return score_strips(session, clip.strips, clip.inputs, **options)
 
@@ -271,30 +272,32 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=16, help="at most so many videos of each set")
     parser.add_argument("--timed", type=int, default=1, help="videos of each set that are timed")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of timing")
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
+    parser.add_argument("--output", type=Path, help="write the figures here as JSON, beside those of other sets")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu", threads=1)
-    results = {}
+    predictor = BoundaryPredictor(
+        arguments.checkpoint, device="cpu", backend="onnxruntime", precision="fp32", threads=1
+    )
     for folder in arguments.sets:
-        results[folder.name] = measure(predictor, folder, arguments)
-        Console(width=160).print(_table(folder.name, results[folder.name]))
+        result = measure(predictor, folder, arguments)
+        Console(width=160).print(_table(folder.name, result))
         if arguments.output:
-            arguments.output.write_text(json.dumps(_document(results, predictor, arguments), indent=2) + "\n")
+            document = _settings(predictor, arguments) | result
+            known = json.loads(arguments.output.read_text())["sets"] if arguments.output.exists() else {}
+            arguments.output.write_text(json.dumps({"sets": known | {folder.name: document}}, indent=2) + "\n")
 
 
-def _document(results: dict[str, Any], predictor: BoundaryPredictor, arguments: argparse.Namespace) -> dict[str, Any]:
+def _settings(predictor: BoundaryPredictor, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": " ".join(["python", *sys.argv]),
         "model": predictor.model,
-        "distances": list(predictor.metadata.decoding.distances),
+        "decoding": dataclasses.asdict(predictor.metadata.decoding),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {package: version(package) for package in ("cb-toolkit", "onnxruntime", "numpy")},
         "ways": {name: skipping.to_dict() for name, skipping in WAYS.items()},
         "timed": arguments.timed,
         "rounds": arguments.rounds,
-        "sets": results,
     }
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,13 +14,13 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import MAX_DISTANCE, Decoding, ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.features import video_inputs
 from cb_runtime.files import sha256_of_file
-from cb_runtime.fonts import FontEncoder
+from cb_runtime.fonts import FontEmbedding, FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
@@ -47,16 +47,6 @@ from cb_runtime.video.types import FrameSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
-
-
-@dataclass(frozen=True, eq=False)
-class FontEmbedding:
-    """The caption style of one video as a picture encoder sees it."""
-
-    values: NDArray[np.float32]
-    """float32 `(512,)`."""
-    font_model: str
-    """Identifier of the encoder; must be the one of training (`metadata.fontclip_model_version`)."""
 
 
 class BoundaryPredictor:
@@ -324,18 +314,15 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = scored.statistics() | ({} if scored.layout is None else self._settings())
+        settings = {"batch_size": self.batch_size, **self.skipping.to_dict()}
+        statistics = scored.statistics() | ({} if scored.layout is None else settings)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
-    def _settings(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **self.skipping.to_dict()}
-
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            near = tuple(distance for distance in scored.scores.distances if distance <= MAX_DISTANCE)
-            options = replace(options, distances=near)
+            options = replace(options, distances=scored.near_distances)
         return options.applied_to(self.metadata.decoding)
 
     def _check_font_model(self, found: str | None) -> None:

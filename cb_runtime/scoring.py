@@ -27,9 +27,10 @@ from cb_runtime.pipeline import Pipeline, counted
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.session import Session, softmax
 from cb_runtime.skipping import Skipping
-from cb_runtime.skipping.coarse import MOST_FRAMES, search_coarse_to_fine, windows_of
+from cb_runtime.skipping.coarse import search_coarse_to_fine
 from cb_runtime.skipping.likeness import KeptStrips, alike_rule
 from cb_runtime.skipping.looked import Encoded, Frame, Looked, Pair, PairModel, Place, Probabilities
+from cb_runtime.skipping.windows import MOST_FRAMES, windows_of
 from cb_runtime.stages import Stages
 from cb_runtime.video.types import Image
 

@@ -203,8 +203,8 @@ def score_once(
 ) -> Iterator[ScoredTruth]:
     """Score each video that has a truth, to be decoded in several ways with `evaluate_scored`.
 
-    `distances` are those of the pairs, in frames; None takes the model's own. Keep the results in a list: each holds some hundred bytes a frame. Raises InputError or UsageError at the first
-    video that cannot be evaluated.
+    `distances` are those of the pairs, in frames; None takes the model's own. Keep the results in a list: each holds
+    some hundred bytes a frame. Raises InputError or UsageError at the first video that cannot be evaluated.
     """
     EvaluateOptions(layout)
     pairs, _, failed = videos_with_truth(videos)

@@ -6,10 +6,11 @@ stretch is *still*: what lies inside is not looked at. Every other stretch is ha
 model sees at both ends says nothing of a caption that comes and goes in between; such a caption changes blocks of
 the strip at once, by more than is usual there, and that makes a step *sudden*.
 
-A step that is in no still stretch is *open*. All pairs that span an open step are scored, at all distances, as they
-would be without the search: so around every boundary decoding sees the same evidence. A pair that spans no open step
-has the answer of the still stretch that holds its last step: decoding sees it as it would see a pair of its own that is
-as sure.
+A step that is in no still stretch is *open*. All pairs that span an open step are scored, at all distances that
+decoding searches with, as they would be without the search: so around every boundary it sees the same evidence. For
+pairs further apart, which confirm what was found, the nearest frames that were looked at are compared. A pair that
+spans no open step has the answer of the still stretch that holds its last step: decoding sees it as it would see a pair
+of its own that is as sure.
 """
 
 from __future__ import annotations
@@ -17,55 +18,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-from cb_runtime.contract import LABELS
+from cb_runtime.contract import LABELS, MAX_DISTANCE
 from cb_runtime.pipeline import counted
-from cb_runtime.skipping.likeness import KeptStrips, block_differences
 from cb_runtime.skipping.looked import Frame, Looked, Pair, PairModel, Place, Probabilities
+from cb_runtime.skipping.windows import Window
 from cb_runtime.video.types import Image
 
 SURE = 0.8
 """Least probability, in each direction, of a stretch's label for the stretch to be still."""
 
-SUDDEN_FACTOR, SUDDEN_DIFFERENCE, SUDDEN_BLOCKS = 2.0, 8.0, 8
-"""A step is sudden when so many blocks, which overlap, differ by more than so many times what is usual and so many grey
-levels: a letter that changes is seen by about ten."""
-
-USUAL_REACH = 8
-"""What is usual in a block is the median over so many steps before and after."""
-
-MOST_FRAMES = 512
-"""Longest window, in frames: bounds the strips and features that are held."""
-
 _STILL_LABELS = (LABELS.index("same"), LABELS.index("empty_empty"))
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """Some frames of a video."""
-
-    strips: Sequence[tuple[int, Image]]
-    """Of each frame the number of the strip that stands for it, and that strip."""
-    sudden: NDArray[np.bool_]
-    """bool `(frames,)`: whether the step to each frame is sudden."""
-
-    def __len__(self) -> int:
-        return len(self.strips)
-
-
-def windows_of(kept: KeptStrips, size: int) -> Iterator[Window]:
-    """Read a video: give its frames, so many at a time, and which of them differ suddenly from the one before."""
-    frames = kept.frames()
-    before: list[Image] = []
-    while strips := list(islice(frames, size)):
-        sudden = sudden_steps([*before, *(strip for _, strip in strips)])
-        yield Window(strips, sudden if before else np.concatenate([[False], sudden]))
-        before = [strips[-1][1]]
 
 
 def search_coarse_to_fine(
@@ -160,10 +125,19 @@ class _Search:
     def _answer(self, frames: Iterable[int]) -> None:
         """Answer all pairs that end at these frames."""
         pairs = [(later - d, later) for later in frames for d in self._distances if later >= d]
-        spans_open = [not all(step in self._still for step in range(*pair)) for pair in pairs]
-        self._known.ask((pair, self._key(pair)) for pair, is_open in zip(pairs, spans_open, strict=True) if is_open)
-        for pair, is_open in zip(pairs, spans_open, strict=True):
-            self._answer_of.extend(self._known.rows[self._key(pair)] if is_open else self._still[pair[1] - 1].rows)
+        asked = [self._asked_for(pair) for pair in pairs]
+        self._known.ask((pair, self._key(pair)) for pair in asked if pair is not None)
+        for pair, own in zip(pairs, asked, strict=True):
+            self._answer_of.extend(self._still[pair[1] - 1].rows if own is None else self._known.rows[self._key(own)])
+
+    def _asked_for(self, pair: Place) -> Place | None:
+        """Return the frames that the model is asked about for a pair; None when it spans no open step."""
+        earlier, later = pair
+        if all(step in self._still for step in range(*pair)):
+            return None
+        if later - earlier <= MAX_DISTANCE:
+            return pair
+        return _end_near(earlier, self._still.get(earlier)), _end_near(later, self._still.get(later - 1))
 
     def _key(self, pair: Place) -> Place:
         return self._numbers[pair[0]], self._numbers[pair[1]]
@@ -172,6 +146,7 @@ class _Search:
         """Forget what no later pair needs."""
         oldest = max(self.frames - self._distances[-1], 0)
         self._still = {step: still for step, still in self._still.items() if step >= oldest}
+        oldest = min([oldest, *(still.stretch[0] for still in self._still.values())])
         self._numbers = {frame: number for frame, number in self._numbers.items() if frame >= oldest}
         self._known.forget(self._numbers[oldest])
 
@@ -246,19 +221,11 @@ def _still_label(forward: Probabilities, backward: Probabilities) -> int | None:
     return label if still else None
 
 
+def _end_near(frame: int, still: _Still | None) -> int:
+    """Return the end of the still stretch around a frame that is nearest to it; the frame where there is none."""
+    return frame if still is None else min(still.stretch, key=lambda end: abs(end - frame))
+
+
 def _halves(stretch: Place) -> list[Place]:
     middle = (stretch[0] + stretch[1]) // 2
     return [(stretch[0], middle), (middle, stretch[1])]
-
-
-def sudden_steps(strips: Sequence[Image]) -> NDArray[np.bool_]:
-    """Tell of each step between n strips whether it is sudden, bool `(n - 1,)`; a strip may stand for many frames."""
-    if len(strips) < 2:
-        return np.zeros(0, bool)
-    nothing = np.zeros_like(block_differences(strips[0], strips[0]))
-    changes = [nothing if one is other else block_differences(one, other) for one, other in pairwise(strips)]
-    steps = np.stack(changes).reshape(len(changes), -1)
-    around = np.pad(steps, ((USUAL_REACH, USUAL_REACH), (0, 0)), mode="symmetric")
-    usual = np.median(sliding_window_view(around, 2 * USUAL_REACH + 1, axis=0), axis=-1)
-    blocks = np.count_nonzero(steps > SUDDEN_FACTOR * usual + SUDDEN_DIFFERENCE, axis=1)
-    return np.asarray(blocks >= SUDDEN_BLOCKS)

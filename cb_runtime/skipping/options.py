@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cb_runtime.contract import FARTHEST
 from cb_runtime.errors import UsageError
 
 NONE, EQUAL, NOISE = "none", "equal", "noise"
 SKIPS = (NONE, EQUAL, NOISE)
 """Which frames share the model's work of a frame before: none, those whose strip is equal to the bit, and those in
 which nothing larger than a glyph's stroke differs by more than the video's noise."""
-
-COARSEST = 16
-"""Largest first distance of the search: models are trained on pairs up to this distance."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Skipping:
     def __post_init__(self) -> None:
         if self.skip not in SKIPS:
             raise UsageError(f"--skip must be one of {', '.join(SKIPS)}, got {self.skip}.")
-        if self.coarse not in (distances := [2**power for power in range(COARSEST.bit_length())]):
+        if self.coarse not in (distances := [2**power for power in range(FARTHEST.bit_length())]):
             raise UsageError(f"--coarse must be one of {', '.join(map(str, distances))}, got {self.coarse}.")
 
     def to_dict(self) -> dict[str, Any]:

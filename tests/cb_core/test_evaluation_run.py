@@ -151,6 +151,19 @@ def test_a_later_run_goes_on_with_what_is_done(model, folder, tmp_path):
     assert not by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
 
 
+def test_what_was_skipped_is_one_of_the_settings(model, folder, tmp_path):
+    add_video(folder)
+    command = ["--videos", folder, "--checkpoint", model, "--layout", "truth", "--output", tmp_path, "--json"]
+    evaluated = []
+    for options in (["--skip", "none"], ["--skip", "none"], ["--skip", "noise", "--coarse", 4]):
+        result = run(*command, "--resume", *options)
+        assert result.exit_code == 0, result.output
+        evaluated.append(json.loads(result.stdout))
+    assert [one["videos"][0]["resumed"] for one in evaluated] == [False, True, False]
+    settings = evaluated[-1]["settings"]
+    assert (settings["skip"], settings["coarse"]) == ("noise", 4)
+
+
 def test_the_page_stands_alone_and_shows_the_worst_boundaries(model, folder, tmp_path):
     add_video(folder, captions=[(11, 25), (25, 40)])
     out = tmp_path / "out"

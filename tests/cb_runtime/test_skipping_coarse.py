@@ -17,10 +17,11 @@ from captioned_strips import (
 from cb_runtime.features import VideoInputs
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session, softmax
-from cb_runtime.skipping import Skipping, coarse
-from cb_runtime.skipping.coarse import search_coarse_to_fine, windows_of
+from cb_runtime.skipping import Skipping, windows
+from cb_runtime.skipping.coarse import search_coarse_to_fine
 from cb_runtime.skipping.likeness import KeptStrips
 from cb_runtime.skipping.looked import PairModel
+from cb_runtime.skipping.windows import windows_of
 
 INPUTS = VideoInputs(np.zeros((48, 480, 3), np.uint8), np.zeros(6, np.float32), np.zeros(512, np.float32))
 RUNS = ((0, 40), (1, 50), (3, 30), (0, 9), (1, 21), (0, 60))
@@ -106,7 +107,7 @@ def test_what_comes_and_goes_between_equal_ends_is_found(runs, still, monkeypatc
     strips = strips_of_runs(*runs, noise=1.0) if still else captions_over_movement(*runs)
     change = runs[0][1]
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [change, change + runs[1][1]]
-    monkeypatch.setattr(coarse, "SUDDEN_DIFFERENCE", np.inf)
+    monkeypatch.setattr(windows, "SUDDEN_DIFFERENCE", np.inf)
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [], "the ends alone do not tell"
 
 
@@ -115,7 +116,7 @@ def test_one_letter_that_changes_for_a_moment_is_found_on_a_still_background():
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [20, 24]
 
 
-def search(levels, first, window, label=None, alike=np.array_equal, told=lambda done: None):
+def search(levels, first, window, label=None, alike=np.array_equal, told=lambda done: None, distances=(1, 2, 3)):
     """Search strips of flat levels; `label` tells the label of two levels, by default of captions 0, 1, ..."""
 
     def answers(pairs):
@@ -125,8 +126,7 @@ def search(levels, first, window, label=None, alike=np.array_equal, told=lambda 
 
     model = PairModel(lambda strips: ((strip[None], strip[None]) for strip in strips), answers)
     strips = (np.full((16, 24, 3), level, np.uint8) for level in levels)
-    windows = windows_of(KeptStrips(strips, alike), window)
-    looked = search_coarse_to_fine(model, windows, (1, 2, 3), first, told)
+    looked = search_coarse_to_fine(model, windows_of(KeptStrips(strips, alike), window), distances, first, told)
     found = np.concatenate([np.zeros((0, 5), np.float32), *looked.answers])[np.array(looked.answer_of, int)]
     return found.argmax(axis=1)
 
@@ -135,8 +135,8 @@ def sure_of(label):
     return softmax(12 * np.eye(5, dtype=np.float32)[[label]])
 
 
-def pairs_of(frames):
-    return [(at - d, at) for at in range(frames) for d in (1, 2, 3) if at >= d]
+def pairs_of(frames, distances=(1, 2, 3)):
+    return [(at - d, at) for at in range(frames) for d in distances if at >= d]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 16, 17, 18, 33, 34, 35, 100])
@@ -145,6 +145,28 @@ def test_windows_and_stretches_end_anywhere(frames):
     pairs = [(captions[one], captions[other]) for one, other in pairs_of(frames)]
     wanted = [probabilities_of(*way).argmax() for pair in pairs for way in (pair, pair[::-1])]
     assert search(captions, first=16, window=17).tolist() == wanted
+
+
+@pytest.mark.parametrize("window", [17, 64])
+def test_pairs_far_apart_are_asked_about_frames_that_were_looked_at(window):
+    """Captions follow each other at frames 50 and 100; levels are frames, so that what was asked can be told."""
+    asked = set()
+
+    def label(one, other):
+        asked.add((min(one, other), max(one, other)))
+        return 0 if one // 50 == other // 50 else 1
+
+    forward = search(range(150), first=8, window=window, label=label)[::2]
+    frames = {frame for pair in asked for frame in pair}
+    asked.clear()
+    with_far = search(range(150), first=8, window=window, label=label, distances=(1, 2, 3, 12))[::2]
+    assert {frame for pair in asked for frame in pair} == frames, "no frame more"
+    pairs = pairs_of(150, (1, 2, 3, 12))
+    near = [found for found, (one, other) in zip(with_far, pairs, strict=True) if other - one < 12]
+    assert near == forward.tolist()
+    far = [found for found, (one, other) in zip(with_far, pairs, strict=True) if other - one == 12]
+    assert far == [int(one // 50 != (one + 12) // 50) for one in range(138)]
+    assert sum(other - one > 3 for one, other in asked) > 2 * 12 / 8
 
 
 def test_stretches_that_meet_with_different_labels_are_looked_into():

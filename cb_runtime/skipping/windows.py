@@ -1,0 +1,64 @@
+"""A video in windows of some frames, with the steps at which something may have come or gone.
+
+Where a caption comes or goes, blocks of the strip change at once, by more than is usual there: whatever moves behind it
+moves much alike from step to step. Cuts and jerks are sudden too; that costs work and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from cb_runtime.skipping.likeness import KeptStrips, block_differences
+from cb_runtime.video.types import Image
+
+SUDDEN_FACTOR, SUDDEN_DIFFERENCE, SUDDEN_BLOCKS = 2.0, 8.0, 8
+"""A step is sudden when so many blocks, which overlap, differ by more than so many times what is usual and so many grey
+levels: a letter that changes is seen by about ten."""
+
+USUAL_REACH = 8
+"""What is usual in a block is the median over so many steps before and after."""
+
+MOST_FRAMES = 512
+"""Longest window, in frames: bounds the strips and features that are held."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Some frames of a video."""
+
+    strips: Sequence[tuple[int, Image]]
+    """Of each frame the number of the strip that stands for it, and that strip."""
+    sudden: NDArray[np.bool_]
+    """bool `(frames,)`: whether the step to each frame is sudden."""
+
+    def __len__(self) -> int:
+        return len(self.strips)
+
+
+def windows_of(kept: KeptStrips, size: int) -> Iterator[Window]:
+    """Read a video: give its frames, so many at a time, and which of them differ suddenly from the one before."""
+    frames = kept.frames()
+    before: list[Image] = []
+    while strips := list(islice(frames, size)):
+        sudden = sudden_steps([*before, *(strip for _, strip in strips)])
+        yield Window(strips, sudden if before else np.concatenate([[False], sudden]))
+        before = [strips[-1][1]]
+
+
+def sudden_steps(strips: Sequence[Image]) -> NDArray[np.bool_]:
+    """Tell of each step between n strips whether it is sudden, bool `(n - 1,)`; a strip may stand for many frames."""
+    if len(strips) < 2:
+        return np.zeros(0, bool)
+    nothing = np.zeros_like(block_differences(strips[0], strips[0]))
+    changes = [nothing if one is other else block_differences(one, other) for one, other in pairwise(strips)]
+    steps = np.stack(changes).reshape(len(changes), -1)
+    around = np.pad(steps, ((USUAL_REACH, USUAL_REACH), (0, 0)), mode="symmetric")
+    usual = np.median(sliding_window_view(around, 2 * USUAL_REACH + 1, axis=0), axis=-1)
+    blocks = np.count_nonzero(steps > SUDDEN_FACTOR * usual + SUDDEN_DIFFERENCE, axis=1)
+    return np.asarray(blocks >= SUDDEN_BLOCKS)
