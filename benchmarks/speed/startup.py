@@ -41,6 +41,17 @@ loaded = time.perf_counter()
 FEEDS
 predictor.predict_pairs(feeds)
 """
+_SESSION = """
+import json, time
+began = time.perf_counter()
+import numpy
+from cb_runtime import open_session
+imported = time.perf_counter()
+session = open_session(PATH, device="cpu", backend=BACKEND, reuse=False)
+loaded = time.perf_counter()
+FEEDS
+session.probabilities(feeds)
+"""
 _BARE = """
 import json, time
 began = time.perf_counter()
@@ -61,9 +72,10 @@ def contenders(model: Path, python: str) -> dict[str, str]:
     for backend, title in {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.items():
         if subprocess.run([python, "-c", f"import {backend}"], capture_output=True, check=False).returncode:
             continue  # the environment is without
+        programs[f"open_session on {title}, for pairs alone"] = _SESSION.replace("BACKEND", repr(backend))
         for reuse, graphs in {False: "five-input graph", True: "with staged graph"}.items():
             own = _OURS.replace("BACKEND", repr(backend)).replace("REUSE", repr(reuse))
-            programs[f"cb_runtime on {title}, {graphs}"] = own
+            programs[f"BoundaryPredictor on {title}, {graphs}"] = own
     return {
         name: (text.replace("FEEDS", _FEEDS) + _END).replace("PATH", repr(str(model)))
         for name, text in programs.items()
