@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from cb_export.targets import Target
 from cb_runtime.backends import Feeds, Logits
 from cb_runtime.contract import INPUT_NAMES
 from cb_runtime.errors import ModelError, ParityError, UsageError
+from cb_runtime.files import folder_beside
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.measuring.timing import interleaved_seconds
 from cb_runtime.progress import Progress, no_progress
@@ -95,9 +95,9 @@ def build_fastest(
     """
     tried: dict[str, str] = {}
     passed: dict[str, Built] = {}
-    with TemporaryDirectory(prefix=".cb-auto-", dir=path.parent) as folder:
+    with folder_beside(path) as folder:
         for name in target.PRECISIONS:
-            place = Path(folder) / f"{name}{target.SUFFIX}"
+            place = folder / f"{name}{target.SUFFIX}"
             try:
                 built = build_and_gate(merged, target, options.in_precision(name), place, progress)
             except (ModelError, ParityError, UsageError) as error:

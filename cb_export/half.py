@@ -19,8 +19,9 @@ from cb_runtime.errors import ParityError
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """Half precisions by name."""
 
-FOLD_TOLERANCE = 1e-4
-"""Largest logit difference that folding may make for logits up to 10; it grows with larger logits, as rounding does."""
+FOLD_TOLERANCE = 1e-3
+"""Largest logit difference that folding may make for logits up to 10, as at float32's gate: rounding through the 53
+layers of a ResNet-50 comes to a quarter of it. It grows with larger logits."""
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cb_runtime.contract import LABELS, ModelMetadata
     from cb_runtime.errors import CbError
+    from cb_runtime.fonts import FontEmbedding
     from cb_runtime.many_videos import VideoResult
-    from cb_runtime.predictor import BoundaryPredictor, FontEmbedding
+    from cb_runtime.predictor import BoundaryPredictor
     from cb_runtime.results import CaptionTrack
     from cb_runtime.session import Session, open_session
     from cb_runtime.spans import Span
@@ -43,7 +44,7 @@ _MODULE_OF_NAME = {
     "ModelMetadata": "contract",
     "CbError": "errors",
     "BoundaryPredictor": "predictor",
-    "FontEmbedding": "predictor",
+    "FontEmbedding": "fonts",
     "CaptionTrack": "results",
     "Session": "session",
     "open_session": "session",

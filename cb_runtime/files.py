@@ -87,6 +87,23 @@ def _temporary_folder(final: Path) -> Path:
 
 
 @contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`, on its disk, to prepare it in; removed when the block ends.
+
+    What a killed process left behind goes when `path` is written again, as of `atomic_path`. Raises StorageError when
+    the folder cannot be made.
+    """
+    try:
+        folder = _temporary_folder(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def atomic_companion(path: str | Path, temporary: Path) -> Iterator[Path]:
     """Let the block write `temporary` beside `path`; when it ends without an error, that takes the name `path`.
 

@@ -7,6 +7,7 @@ it to `BoundaryPredictor.predict_video(font_embedding=...)`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, cast
@@ -19,6 +20,16 @@ from cb_runtime.layout import CaptionLayout
 from cb_runtime.video.types import FrameSource
 
 FONT_ENCODERS_GROUP = "cb.font_encoders"
+
+
+@dataclass(frozen=True, eq=False)
+class FontEmbedding:
+    """The caption style of one video as a picture encoder sees it."""
+
+    values: NDArray[np.float32]
+    """float32 `(512,)`."""
+    font_model: str
+    """Identifier of the encoder; must be the one of training (`metadata.fontclip_model_version`)."""
 
 
 class FontEncoder(Protocol):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from array import array
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,14 +14,13 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cb_runtime.contract import MAX_DISTANCE, Decoding, ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
-from cb_runtime.fades import StripProducts
-from cb_runtime.features import VideoInputs, strip, video_inputs
+from cb_runtime.features import video_inputs
 from cb_runtime.files import sha256_of_file
-from cb_runtime.fonts import FontEncoder
+from cb_runtime.fonts import FontEmbedding, FontEncoder
 from cb_runtime.layout import CaptionLayout, caption_layout
 from cb_runtime.layout.ocr import TextDetector
 from cb_runtime.limits import OutOfTime, TimeLimit
@@ -41,28 +38,15 @@ from cb_runtime.pipeline import Pipeline, Profile, counted, working
 from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scored_video import NO_TEXT, ScoredVideo, ocr_shift, shortness, unscored
-from cb_runtime.scoring import score_strips
+from cb_runtime.scored_video import NO_TEXT, ScoredVideo, unscored
 from cb_runtime.session import open_session
 from cb_runtime.skipping import Skipping
+from cb_runtime.source_scoring import score_source
 from cb_runtime.video import open_source
-from cb_runtime.video.types import Frame, FrameSource, Image
+from cb_runtime.video.types import FrameSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
-
-FRAMES_AHEAD = 4
-"""Decoded regions that wait to become strips; in full frames of 4K that is 100 MB."""
-
-
-@dataclass(frozen=True, eq=False)
-class FontEmbedding:
-    """The caption style of one video as a picture encoder sees it."""
-
-    values: NDArray[np.float32]
-    """float32 `(512,)`."""
-    font_model: str
-    """Identifier of the encoder; must be the one of training (`metadata.fontclip_model_version`)."""
 
 
 class BoundaryPredictor:
@@ -228,7 +212,8 @@ class BoundaryPredictor:
 
         Args:
             paths: Videos and video databases.
-            jobs: Videos at once. The stages of one video keep two cores busy: there, more gain nothing.
+            jobs: Videos at once. The stages of one video run beside each other already: on two cores a frame costs the
+                same CPU time with one job or two, so that more help where cores would be idle.
             progress: Told about every batch of frames of every video, with the video's place and name in the phase;
                 from several threads.
             options: As in `predict_video`, for each video. A `detector` must bear being called from several threads.
@@ -304,7 +289,18 @@ class BoundaryPredictor:
                 return unscored(source, distances, NO_TEXT)
             font = self._font(font_embedding, source, layout)
             inputs = video_inputs(layout, self.metadata.preprocessing, self.metadata.ocr_viz_variant, font)
-            return self._scored(source, layout, inputs, distances, limit, pipeline, progress)
+            return score_source(
+                self.session,
+                source,
+                layout,
+                inputs,
+                distances=distances,
+                batch_size=self.batch_size,
+                skipping=self.skipping,
+                limit=limit,
+                pipeline=pipeline,
+                progress=progress,
+            )
 
     def _overlaps(self, wanted: bool | None) -> bool:
         # On a single core threads only take turns, and changing between them costs.
@@ -319,69 +315,16 @@ class BoundaryPredictor:
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
         spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
-        statistics = scored.statistics() | ({} if scored.layout is None else self._settings())
+        settings = {"batch_size": self.batch_size, **self.skipping.to_dict()}
+        statistics = scored.statistics() | ({} if scored.layout is None else settings)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
-    def _settings(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **self.skipping.to_dict()}
-
     def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            near = tuple(distance for distance in scored.scores.distances if distance <= MAX_DISTANCE)
-            options = replace(options, distances=near)
+            options = replace(options, distances=scored.near_distances)
         return options.applied_to(self.metadata.decoding)
-
-    def _scored(
-        self,
-        source: FrameSource,
-        layout: CaptionLayout,
-        inputs: VideoInputs,
-        distances: tuple[int, ...],
-        limit: TimeLimit,
-        pipeline: Pipeline,
-        progress: Progress,
-    ) -> ScoredVideo:
-        pts, durations, products = array("q"), array("q"), StripProducts()
-        began = time.perf_counter()
-        with pipeline:
-            frames = pipeline.ahead(source.frames(layout.region), "decode", depth=FRAMES_AHEAD)
-            strips = self._strips(limit.until(frames), layout, pts, durations, products)
-            scores = score_strips(
-                self.session,
-                pipeline.ahead(strips, "strips", depth=self.batch_size),
-                inputs,
-                distances=distances,
-                batch_size=self.batch_size,
-                skipping=self.skipping,
-                total=source.info.frame_count,
-                progress=progress,
-                pipeline=pipeline,
-            )
-        seconds = time.perf_counter() - began
-        late, partial = limit.ended_something, source.report.partial
-        messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
-        messages += (*layout.doubts(), *ocr_shift(self.metadata, layout))
-        return ScoredVideo(
-            source.info, layout, pts, durations, scores, partial or late, messages, seconds, products, late
-        )
-
-    def _strips(
-        self,
-        frames: Iterable[Frame],
-        layout: CaptionLayout,
-        pts: array[int],
-        durations: array[int],
-        products: StripProducts,
-    ) -> Iterator[Image]:
-        """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
-        for frame in frames:
-            pts.append(frame.pts)
-            durations.append(frame.duration)
-            picture = strip(frame.image, self.metadata.preprocessing, layout.anchor)
-            products.add(picture)
-            yield picture
 
     def _check_font_model(self, found: str | None) -> None:
         wanted = self.metadata.fontclip_model_version if self.metadata.use_font_embedding else None

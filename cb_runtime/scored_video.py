@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cb_runtime.contract import ModelMetadata
+from cb_runtime.contract import MAX_DISTANCE, ModelMetadata
 from cb_runtime.decoding import contradictions
 from cb_runtime.fades import StripProducts
 from cb_runtime.layout import CaptionLayout
@@ -42,6 +42,11 @@ class ScoredVideo:
     """What fades are found by; None where no strip was made."""
     timed_out: bool = False
     """True when a time limit ended the work; then the result is partial too."""
+
+    @property
+    def near_distances(self) -> tuple[int, ...]:
+        """Distances of the pairs by which captions can be found; further ones only confirm them."""
+        return tuple(distance for distance in self.scores.distances if distance <= MAX_DISTANCE)
 
     def statistics(self) -> dict[str, Any]:
         """Return counts and rates as plain JSON types."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from cb_core.training.mining import PairMemory
 from cb_core.training.model_choice import ModelChoice
 from cb_core.training.sampling import EpochSampler, SeededPairs, SharedPairs
 from cb_runtime.contract import LABELS, ModelMetadata
+from cb_runtime.cores import usable_cores
 
 MAX_WORKERS = 12
 """Beyond this, more processes only take memory: decoding strips is cheap."""
@@ -154,11 +154,6 @@ def default_workers(device: torch.device) -> int:
     if device.type == "cuda":
         return max(1, min(MAX_WORKERS, cores - 1))
     return 0 if cores <= 2 else max(1, min(MAX_WORKERS, cores // 4))
-
-
-def usable_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sample_count(batch: dict[str, Any]) -> int:

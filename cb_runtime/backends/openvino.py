@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.contract import BATCH_AXIS, ModelMetadata, TensorSpec
 from cb_runtime.cores import usable_cores
 from cb_runtime.errors import ModelError, UsageError, require
 from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
@@ -191,7 +191,9 @@ def _metadata(model: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (see `_
 
 
 def _spec(port: Any) -> TensorSpec:  # noqa: ANN401  (see `_model`)
-    axes = tuple(axis.get_length() if axis.is_static else "?" for axis in port.partial_shape)
+    # OpenVINO forgets the names of axes: the first one that is free is the batch.
+    sizes = [axis.get_length() if axis.is_static else "?" for axis in port.partial_shape]
+    axes = tuple(BATCH_AXIS if at == 0 and size == "?" else size for at, size in enumerate(sizes))
     return TensorSpec(port.get_any_name(), port.get_element_type().to_dtype().name, axes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,10 @@ def open_fastest(path: Path, options: OpenOptions) -> tuple[Executor, Choice | N
 
 def _installed(path: Path, backend: str) -> dict[str, tuple[str, ...]]:
     """Return the engines that open a file, by backend, the plain one first, with the packages that bring them."""
+    named: Iterable[tuple[str, Any]] = backends_for(path) if backend == "auto" else [(backend, load_backend(backend))]
     found = {}
-    for name, module in backends_for(path):
-        if backend in ("auto", name):
-            found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if _is_installed(one))
+    for name, module in named:
+        found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if _is_installed(one))
     return {name: packages for name, packages in found.items() if packages}
 
 

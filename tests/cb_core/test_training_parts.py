@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -273,10 +272,6 @@ def test_two_runs_in_one_process_may_differ_in_precision():
 def test_the_number_of_workers_follows_from_cores_and_device(monkeypatch, cores, gpu, cpu):
     monkeypatch.setattr(data, "usable_cores", lambda: cores)
     assert [data.default_workers(SimpleNamespace(type=kind)) for kind in ("cuda", "cpu")] == [gpu, cpu]
-
-
-def test_only_cores_this_process_may_use_are_counted():
-    assert 1 <= data.usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_the_training_package_offers_its_names_and_no_others():

@@ -102,6 +102,18 @@ def test_tensors_in_the_gpus_memory_are_answered_as_those_in_main_memory(engines
         np.testing.assert_allclose(session.run(there), expected, atol=1e-5)
 
 
+def test_the_file_is_byte_for_byte_the_plan_that_tensorrt_gave(tmp_path, monkeypatch):
+    plans, build = [], builder._built
+
+    def kept(*arguments):
+        plans.append(bytes(memoryview(build(*arguments))))
+        return plans[0]
+
+    monkeypatch.setattr(builder, "_built", kept)
+    path, _ = built(tmp_path)
+    assert path.read_bytes() == plans[0]
+
+
 def test_an_engine_may_be_built_for_named_gpus(tmp_path):
     path, record = built(tmp_path, compute_capabilities=("8.6", "12.0"))
     assert record.compute_capabilities == ("8.6", "12.0")

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_models import CAPTION, EMPTY, REGION_TEXT, bright_video, levels_of, tiny_model
 
-from cb_runtime import limits, predictor
+from cb_runtime import limits, predictor, source_scoring
 from cb_runtime.cli import main
 from cb_runtime.predictor import BoundaryPredictor
 
@@ -42,14 +42,14 @@ def run(model, tmp_path):
 @pytest.fixture
 def slow(monkeypatch):
     """Let the clock of time limits run by 1 s with each strip."""
-    now, whole = [0.0], predictor.strip
+    now, whole = [0.0], source_scoring.strip
 
     def strip(*arguments):
         now[0] += 1
         return whole(*arguments)
 
     monkeypatch.setattr(limits.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(predictor, "strip", strip)
+    monkeypatch.setattr(source_scoring, "strip", strip)
 
 
 class TestTimeout:

@@ -8,7 +8,7 @@ import pytest
 
 from cb_runtime import files
 from cb_runtime.errors import StorageError
-from cb_runtime.files import atomic_folder, atomic_path, check_writable, sha256_of_file
+from cb_runtime.files import atomic_folder, atomic_path, check_writable, folder_beside, sha256_of_file
 
 
 def write(path, text):
@@ -101,6 +101,24 @@ def test_what_a_killed_writer_left_behind_is_removed_by_the_next(tmp_path):
     assert not left.exists()
     assert not nested.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_to_prepare_in_goes_with_the_block_and_after_a_kill_with_the_next_write(tmp_path):
+    with folder_beside(tmp_path / "a.txt") as folder:
+        (folder / "b").write_text("tried")
+        assert folder.parent == tmp_path
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "b").write_text("left by a kill")
+    os.utime(folder, (0, 0))
+    write(tmp_path / "a.txt", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_to_prepare_in_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"), folder_beside(tmp_path / "file" / "a.txt"):
+        pass
 
 
 def test_a_temporary_file_that_may_still_be_written_stays(tmp_path):

@@ -25,6 +25,11 @@ RUNS = {
 SPANS = {"a": [(6, 16)], "b": [(3, 8), (12, 21)], "c": [(0, 7), (7, 15)], "d": []}
 
 
+def every_pair(*arguments, **options):
+    """Return a predictor that looks at every pair: in these videos most frames are equal."""
+    return BoundaryPredictor(*arguments, **({"skip": "none"} | options))
+
+
 @pytest.fixture(autouse=True)
 def no_thread_survives():
     before = set(threading.enumerate())
@@ -49,7 +54,7 @@ def spans_of(results):
 
 @pytest.mark.parametrize("jobs", [1, 2, 9])
 def test_results_come_in_the_order_given_with_the_captions_of_each(model, videos, jobs):
-    results = list(BoundaryPredictor(model).predict_videos(videos, jobs=jobs, region=REGION_TEXT))
+    results = list(every_pair(model).predict_videos(videos, jobs=jobs, region=REGION_TEXT))
     assert [result.path for result in results] == videos
     assert spans_of(results) == SPANS
     assert all(result.error is None for result in results)
@@ -59,7 +64,7 @@ def test_results_come_in_the_order_given_with_the_captions_of_each(model, videos
 def test_probabilities_are_those_of_one_video_after_another(model, tmp_path, monkeypatch, boxed):
     """Joined batches may change the last bits, no more."""
     moving = [make_video(tmp_path / f"{frames}.mp4", frames=frames, size=(320, 96)) for frames in (9, 25, 40)]
-    predictor = BoundaryPredictor(None if boxed else model, threads=1, backend="onnxruntime")
+    predictor = every_pair(None if boxed else model, threads=1, backend="onnxruntime")
     alone = [predictor.score_video(video, region="3,31,301,77") for video in moving]
     scored, whole = {}, BoundaryPredictor.score_video
 
@@ -105,7 +110,7 @@ def test_batches_are_filled_across_videos(model, videos, monkeypatch):
             return self._executor.run(feeds)
 
     monkeypatch.setattr(Batcher, "run", counting)
-    predictor = BoundaryPredictor(model, batch_size=1000)
+    predictor = every_pair(model, batch_size=1000)
     recording = Recording(predictor.session._executor)
     predictor.session = Session(recording)
     results = list(predictor.predict_videos(videos[:3], jobs=3, region=REGION_TEXT))
@@ -120,7 +125,7 @@ def test_a_bad_video_fails_alone(model, videos, tmp_path, jobs):
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video at all")
     given = [videos[0], bad, tmp_path / "gone.mp4", videos[1]]
-    results = list(BoundaryPredictor(model).predict_videos(given, jobs=jobs, region=REGION_TEXT))
+    results = list(every_pair(model).predict_videos(given, jobs=jobs, region=REGION_TEXT))
     assert [result.track is None for result in results] == [False, True, True, False]
     assert all(isinstance(results[number].error, InputError) for number in (1, 2))
     assert "gone.mp4" in str(results[2].error)
@@ -128,7 +133,7 @@ def test_a_bad_video_fails_alone(model, videos, tmp_path, jobs):
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_what_is_wrong_with_the_model_ends_all(model, videos, monkeypatch, jobs):
-    predictor = BoundaryPredictor(model)
+    predictor = every_pair(model)
     monkeypatch.setattr(
         type(predictor.session._executor),
         "run",
@@ -139,12 +144,12 @@ def test_what_is_wrong_with_the_model_ends_all(model, videos, monkeypatch, jobs)
 
 
 def test_closing_early_ends_all_that_runs(model, videos):
-    with closing(BoundaryPredictor(model).predict_videos(videos * 5, jobs=2, region=REGION_TEXT)) as results:
+    with closing(every_pair(model).predict_videos(videos * 5, jobs=2, region=REGION_TEXT)) as results:
         assert next(results).path == videos[0]
 
 
 def test_options_reach_every_video(model, videos):
-    predictor, options = BoundaryPredictor(model), {"region": REGION_TEXT, "min_frames": 12, "distances": (1,)}
+    predictor, options = every_pair(model), {"region": REGION_TEXT, "min_frames": 12, "distances": (1,)}
     found = list(predictor.predict_videos(videos, jobs=2, **options))
     for result in found:
         assert result.track.spans == predictor.predict_video(result.path, **options).spans
@@ -155,13 +160,13 @@ def test_options_reach_every_video(model, videos):
 def test_progress_names_the_video_and_its_place(model, videos):
     seen = set()
     told = lambda phase, done, total=None: seen.add(phase)  # noqa: E731
-    list(BoundaryPredictor(model).predict_videos(videos[:2], jobs=2, region=REGION_TEXT, progress=told))
+    list(every_pair(model).predict_videos(videos[:2], jobs=2, region=REGION_TEXT, progress=told))
     assert seen == {"1/2 a.mp4: Scoring", "1/2 a.mp4: done", "2/2 b.mp4: Scoring", "2/2 b.mp4: done"}
 
 
 def test_a_profile_has_the_stages_of_all_and_the_shared_model(model, videos):
     profile = Profile()
-    list(BoundaryPredictor(model).predict_videos(videos, jobs=2, region=REGION_TEXT, profile=profile))
+    list(every_pair(model).predict_videos(videos, jobs=2, region=REGION_TEXT, profile=profile))
     items = {stage.name: stage.items for stage in profile.stages}
     frames = sum(len(levels_of(*runs)) for runs in RUNS.values())
     assert items["decode"] == items["strips"] == items["spans"] == frames
@@ -169,12 +174,12 @@ def test_a_profile_has_the_stages_of_all_and_the_shared_model(model, videos):
 
 
 def test_no_videos_have_no_results(model):
-    assert list(BoundaryPredictor(model).predict_videos([], jobs=2)) == []
+    assert list(every_pair(model).predict_videos([], jobs=2)) == []
 
 
 def test_less_than_one_job_is_refused_at_once(model, videos):
     with pytest.raises(UsageError, match="--jobs must be 1 or more"):
-        BoundaryPredictor(model).predict_videos(videos, jobs=0)
+        every_pair(model).predict_videos(videos, jobs=0)
 
 
 def test_a_predictor_serves_threads_of_its_owner_s(model, videos):
@@ -183,7 +188,7 @@ def test_a_predictor_serves_threads_of_its_owner_s(model, videos):
     def work(shared, video):
         found[video] = shared.predict_video(video, region=REGION_TEXT)
 
-    with BoundaryPredictor(model).shared(halt) as shared:
+    with every_pair(model).shared(halt) as shared:
         threads = [threading.Thread(target=work, args=(shared, video)) for video in videos]
         for thread in threads:
             thread.start()
@@ -201,6 +206,6 @@ def test_videos_are_opened_by_the_threads_that_work_on_them(model, videos, monke
         return whole(path, **options)
 
     monkeypatch.setattr(predictor_module, "open_source", opened)
-    list(BoundaryPredictor(model).predict_videos(videos, jobs=2, region=REGION_TEXT))
-    list(BoundaryPredictor(model).predict_videos(videos, jobs=1, region=REGION_TEXT))
+    list(every_pair(model).predict_videos(videos, jobs=2, region=REGION_TEXT))
+    list(every_pair(model).predict_videos(videos, jobs=1, region=REGION_TEXT))
     assert seen == {True, False}

@@ -8,7 +8,7 @@ from tiny_models import tiny_model
 
 from cb_runtime.backends import openvino as backend
 from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.errors import ContractError, MissingPackageError, ModelError, UsageError
 from cb_runtime.golden import golden_path, load_golden_samples
 from cb_runtime.models import default_model_path
 from cb_runtime.parity import verify_session
@@ -70,6 +70,12 @@ def test_batches_that_are_cut_among_streams_have_the_same_answers(streams):
     for size in (1, 2, 5):
         few = golden.sample(size)
         np.testing.assert_allclose(session.run(few.inputs), few.logits, atol=1e-3)
+
+
+def test_what_a_stage_does_not_take_is_told_in_the_words_of_the_contract():
+    stages = open_session(default_model_path(), backend="openvino", measure=False).stages
+    with pytest.raises(ContractError, match=r"'pictures' must be uint8 \(batch, 48, 480, 3\), got uint8 \(1, 3, 48"):
+        stages.encode("frame1", np.zeros((1, 3, 48, 480), np.uint8))
 
 
 def test_more_streams_than_threads_are_refused(artifact):

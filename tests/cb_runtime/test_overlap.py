@@ -10,7 +10,7 @@ import pytest
 from tiny_models import CAPTION, EMPTY, OTHER, REGION_TEXT, bright_video, levels_of, tiny_model
 from tiny_videos import make_video
 
-from cb_runtime import cores, limits
+from cb_runtime import cores, limits, source_scoring
 from cb_runtime import predictor as predictor_module
 from cb_runtime.errors import ContractError, InputError, UsageError
 from cb_runtime.geometry import Box
@@ -24,6 +24,11 @@ PATIENCE = 30
 RUNS = ((EMPTY, 20), (CAPTION, 30), (EMPTY, 10), (CAPTION, 25), (OTHER, 25), (EMPTY, 10))
 SPANS = [(20, 50), (60, 85), (85, 110)]
 LEVELS = levels_of(*RUNS)
+
+
+def every_pair(*arguments, **options):
+    """Return a predictor that looks at every pair: in these videos most frames are equal."""
+    return BoundaryPredictor(*arguments, **({"skip": "none"} | options))
 
 
 @pytest.fixture(autouse=True)
@@ -99,14 +104,17 @@ def assert_same(one, other):
 class TestAnswers:
     @pytest.mark.parametrize("batch_size", [3, 16])
     def test_of_the_whole_graph_are_the_same_to_the_last_bit(self, model, video, batch_size):
-        predictor = BoundaryPredictor(model, threads=1, backend="onnxruntime", batch_size=batch_size)
+        predictor = every_pair(model, threads=1, backend="onnxruntime", batch_size=batch_size)
         assert_same(*(predictor.score_video(video, region=REGION_TEXT, overlap=way) for way in (True, False)))
 
-    @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-    def test_of_the_staged_model_in_the_box_are_the_same_to_the_last_bit(self, tmp_path, backend):
+    @pytest.mark.parametrize(
+        ("backend", "skip", "coarse"),
+        [("onnxruntime", "none", 1), ("onnxruntime", "noise", 1), ("onnxruntime", "equal", 8), ("openvino", "none", 1)],
+    )
+    def test_of_the_staged_model_in_the_box_are_the_same_to_the_last_bit(self, tmp_path, backend, skip, coarse):
         pytest.importorskip(backend)
         moving = make_video(tmp_path / "moving.mp4", frames=60, size=(320, 96))
-        predictor = BoundaryPredictor(threads=1, backend=backend)
+        predictor = every_pair(threads=1, backend=backend, skip=skip, coarse=coarse)
         assert predictor.session.stages is not None
         ways = [predictor.score_video(moving, region="3,31,301,77", overlap=way) for way in (True, False)]
         assert_same(*ways)
@@ -114,7 +122,7 @@ class TestAnswers:
         assert ways[0].scores.forward.std() > 0
 
     def test_are_captions_to_the_frame(self, model, video):
-        track = BoundaryPredictor(model).predict_video(video, region=REGION_TEXT, overlap=True)
+        track = every_pair(model).predict_video(video, region=REGION_TEXT, overlap=True)
         assert [(span.start_frame, span.end_frame) for span in track.spans] == SPANS
 
 
@@ -136,7 +144,7 @@ class Meeting:
 def test_frames_are_decoded_while_the_model_runs(model, source):
     decoded = threading.Event()
     source(at={12: decoded.set})  # the first batch of pairs is full with the fifth frame
-    predictor = BoundaryPredictor(model)
+    predictor = every_pair(model)
     meeting = Meeting(predictor.session._executor, decoded)
     predictor.session = Session(meeting)
     predictor.score_video("x", region=REGION_TEXT, overlap=True)
@@ -151,7 +159,7 @@ def test_stages_overlap_where_something_can_run_beside_the_model(
     monkeypatch.setattr(Session, "device", device)
     threads = set()
     source(at={3: lambda: threads.add(threading.current_thread())})
-    BoundaryPredictor(model).score_video("x", region=REGION_TEXT)
+    every_pair(model).score_video("x", region=REGION_TEXT)
     assert len(threads | {threading.current_thread()}) == threads_seen
 
 
@@ -162,7 +170,7 @@ class TestEnds:
 
         made = source(at={40: fails})
         with pytest.raises(InputError, match="no further"):
-            BoundaryPredictor(model).score_video("x", region=REGION_TEXT, overlap=True)
+            every_pair(model).score_video("x", region=REGION_TEXT, overlap=True)
         assert released(made)
 
     def test_an_error_in_the_strips_is_raised_and_the_video_released(self, model, source, monkeypatch):
@@ -170,15 +178,15 @@ class TestEnds:
             raise ContractError("no strip")
 
         made = source()
-        monkeypatch.setattr(predictor_module, "strip", failing)
+        monkeypatch.setattr(source_scoring, "strip", failing)
         with pytest.raises(ContractError, match="no strip") as caught:
-            BoundaryPredictor(model).score_video("x", region=REGION_TEXT, overlap=True)
+            every_pair(model).score_video("x", region=REGION_TEXT, overlap=True)
         assert released(made), caught
 
     @pytest.mark.parametrize("part", ["encode", "classify"])
     def test_an_error_of_the_model_is_raised_and_the_video_released(self, source, monkeypatch, part):
         made = source()
-        predictor = BoundaryPredictor(threads=1, backend="onnxruntime")
+        predictor = every_pair(threads=1, backend="onnxruntime")
 
         def failing(*inputs):
             raise MemoryError(part)
@@ -201,7 +209,7 @@ class TestEnds:
 
         made = source(LEVELS * 4)
         with pytest.raises(KeyboardInterrupt):
-            BoundaryPredictor(model).score_video("x", region=REGION_TEXT, overlap=True, progress=interrupted)
+            every_pair(model).score_video("x", region=REGION_TEXT, overlap=True, progress=interrupted)
         assert released(made)
 
     def test_ctrl_c_while_the_decoder_is_waited_for(self, model, source):
@@ -214,7 +222,7 @@ class TestEnds:
 
         made = source(at={30: slow})
         with pytest.raises(KeyboardInterrupt):
-            BoundaryPredictor(model).score_video("x", region=REGION_TEXT, overlap=True)
+            every_pair(model).score_video("x", region=REGION_TEXT, overlap=True)
         assert released(made)
 
 
@@ -235,7 +243,7 @@ class TestTimeLimit:
     def test_what_was_read_until_then_is_scored_and_decoded(self, model, source, monkeypatch, overlap):
         with turned_clock(monkeypatch) as passes:
             made = source(at={70: lambda: passes(9)})
-            track = BoundaryPredictor(model).predict_video("x", region=REGION_TEXT, overlap=overlap, timeout=8)
+            track = every_pair(model).predict_video("x", region=REGION_TEXT, overlap=overlap, timeout=8)
         frames = track.statistics["frames"]
         assert 62 <= frames <= 70  # the clock may be turned while frames before wait for their strips
         assert [(span.start_frame, span.end_frame) for span in track.spans] == [(20, 50), (60, frames)]
@@ -246,7 +254,7 @@ class TestTimeLimit:
 
     def test_a_video_that_is_done_in_time_is_whole(self, model, source):
         source()
-        track = BoundaryPredictor(model).predict_video("x", region=REGION_TEXT, timeout=1000)
+        track = every_pair(model).predict_video("x", region=REGION_TEXT, timeout=1000)
         assert (track.partial, track.messages, track.statistics["timed_out"]) == (False, (), False)
 
     def test_that_ends_while_the_layout_is_sought_leaves_nothing_scored(self, model, source, monkeypatch):
@@ -261,7 +269,7 @@ class TestTimeLimit:
                     return [(Box(32, 96, 288, 128), 0.9)]
 
             made, slow = source(), Slow()
-            track = BoundaryPredictor(model).predict_video("x", detector=slow, timeout=5)
+            track = every_pair(model).predict_video("x", detector=slow, timeout=5)
         assert slow.asked == 2
         assert (track.spans, track.layout, track.partial) == ((), None, True)
         assert "no frame was scored" in track.messages[0]
@@ -271,7 +279,7 @@ class TestTimeLimit:
     def test_must_be_more_than_nothing(self, model, source, seconds):
         source()
         with pytest.raises(UsageError, match="--timeout must be more than 0"):
-            BoundaryPredictor(model).predict_video("x", region=REGION_TEXT, timeout=seconds)
+            every_pair(model).predict_video("x", region=REGION_TEXT, timeout=seconds)
 
 
 def test_a_profile_has_every_stage_with_its_items(model, source):
@@ -283,7 +291,7 @@ def test_a_profile_has_every_stage_with_its_items(model, source):
 
     source()
     profile = Profile()
-    BoundaryPredictor(model).predict_video("x", detector=Detector(), profile=profile)
+    every_pair(model).predict_video("x", detector=Detector(), profile=profile)
     items = {stage.name: (stage.items, stage.unit) for stage in profile.stages}
     assert items.pop("layout")[0] >= 12
     assert items == {
@@ -298,9 +306,17 @@ def test_a_profile_has_every_stage_with_its_items(model, source):
 def test_a_profile_of_a_staged_model_has_encoder_and_classifier(source):
     source(LEVELS[:40])
     profile = Profile()
-    BoundaryPredictor(threads=1, backend="onnxruntime").predict_video("x", region=REGION_TEXT, profile=profile)
+    every_pair(threads=1, backend="onnxruntime").predict_video("x", region=REGION_TEXT, profile=profile)
     items = {stage.name: stage.items for stage in profile.stages}
     assert (items["encode"], items["classify"]) == (40, 2 * (39 + 38 + 37))
+
+
+def test_a_profile_of_a_coarse_to_fine_search_has_its_stages(source):
+    source(LEVELS[:40])
+    profile = Profile()
+    every_pair(threads=1, backend="onnxruntime", coarse=8).predict_video("x", region=REGION_TEXT, profile=profile)
+    items = {stage.name: stage.items for stage in profile.stages}
+    assert (items["compare"], items["search"]) == (40, 40)
 
 
 class TestDecodeThreads:
@@ -320,7 +336,7 @@ class TestDecodeThreads:
     def test_reach_the_decoder_from_the_predictor(self, model, source, monkeypatch):
         made, asked = source(), []
         monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: asked.append(options) or made)
-        BoundaryPredictor(model).predict_video("x", region=REGION_TEXT, decode_threads=5)
+        every_pair(model).predict_video("x", region=REGION_TEXT, decode_threads=5)
         assert asked == [{"decode_threads": 5}]
 
     def test_do_not_change_the_frames(self, video):

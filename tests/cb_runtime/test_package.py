@@ -200,13 +200,11 @@ def test_the_check_sees_broken_answers_and_wrong_decisions(packed, wrong, says):
     session, golden = open_session(packed), open_package(packed).golden()
 
     class Broken:
-        metadata = CONTRACT.replace(precision="int8")
-
         def run(self, inputs):
             return session.run(inputs) * np.float32(wrong)
 
     with pytest.raises(ParityError, match=says):
-        check_answers("best.cbx", {"graph": Broken()}, golden)
+        check_answers("best.cbx", {"graph": Broken()}, golden, "int8")
 
 
 def test_the_artifact_of_another_checkpoint_is_refused(packed, monkeypatch):

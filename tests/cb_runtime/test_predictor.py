@@ -12,8 +12,9 @@ from cb_runtime import predictor as predictor_module
 from cb_runtime.contract import LABELS, Decoding, ModelMetadata
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import ContractError, InputError, UsageError
+from cb_runtime.fonts import FontEmbedding
 from cb_runtime.geometry import Box
-from cb_runtime.predictor import NO_TEXT, BoundaryPredictor, FontEmbedding
+from cb_runtime.predictor import NO_TEXT, BoundaryPredictor
 from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
 
 RUNS = ((EMPTY, 6), (CAPTION, 10), (EMPTY, 4), (CAPTION, 5), (OTHER, 7), (EMPTY, 3))
