@@ -86,7 +86,9 @@ def _backends() -> Iterator[Check]:
         try:
             found = load_backend(name).available()
         except Exception as error:  # an engine's own libraries may fail in any way when first loaded
-            yield Check("backend", name, False, f"cannot be loaded: {error}", f"reinstall {name}")
+            ours = (getattr(error, "name", None) or "").startswith("cb_")
+            fix = "pip install --force-reinstall cb-toolkit" if ours else f"reinstall {name}"
+            yield Check("backend", name, False, f"cannot be loaded: {error}", fix)
         else:
             yield Check("backend", name, found.ok, found.detail, found.fix)
 

@@ -144,6 +144,20 @@ def test_doctor_says_that_inference_can_run_here():
     assert "onnxruntime" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("missing", "fix"),
+    [("cb_runtime.backends.gone", "pip install --force-reinstall cb-toolkit"), ("libengine", "reinstall engine")],
+)
+def test_doctor_tells_a_broken_installation_of_ours_from_a_broken_engine(monkeypatch, missing, fix):
+    def broken(name):
+        raise ImportError(f"No module named '{missing}'", name=missing)
+
+    monkeypatch.setattr(doctor, "backend_names", lambda: ["engine"])
+    monkeypatch.setattr(doctor, "load_backend", broken)
+    (check,) = doctor._backends()
+    assert (check.ok, check.fix) == (False, fix)
+
+
 def test_doctor_json_lists_every_part():
     document = json.loads(run("doctor", "--json").stdout)
     assert document["can_infer"] is True
