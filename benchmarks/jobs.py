@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -105,6 +106,7 @@ def main() -> None:
 def _document(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in vars(arguments).items() if name not in ("output", "checkpoint")}
     return {
+        "command": " ".join(["python", *sys.argv]),
         "model": arguments.checkpoint.name if arguments.checkpoint else "the model in the box",
         "cores": usable_cores(),
         "machine": platform.machine(),

@@ -289,7 +289,7 @@ def main() -> None:
 
 def _settings(predictor: BoundaryPredictor, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", "benchmarks/skipping.py", *(Path(word).name for word in sys.argv[1:])]),
         "model": predictor.model,
         "decoding": dataclasses.asdict(predictor.metadata.decoding),
         "cores": os.cpu_count(),

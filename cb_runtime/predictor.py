@@ -212,7 +212,8 @@ class BoundaryPredictor:
 
         Args:
             paths: Videos and video databases.
-            jobs: Videos at once. The stages of one video keep two cores busy: there, more gain nothing.
+            jobs: Videos at once. The stages of one video run beside each other already: on two cores a frame costs the
+                same CPU time with one job or two, so that more help where cores would be idle.
             progress: Told about every batch of frames of every video, with the video's place and name in the phase;
                 from several threads.
             options: As in `predict_video`, for each video. A `detector` must bear being called from several threads.

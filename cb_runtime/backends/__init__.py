@@ -8,7 +8,7 @@ A backend module has
 
 Importing a backend module is cheap: the engine itself is imported when it is first used. Modules are named by the entry
 points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf knowing torch. Where several open a
-kind of file, `PLAIN` says which one does unless another is asked for.
+kind of file, `SHARED` says which, and which one of them does unless another is asked for.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ METADATA_KEY = "cb_metadata"
 
 BACKENDS_GROUP = "cb.backends"
 
-PLAIN = {".onnx": "onnxruntime"}
-"""The backend of kinds of files that several open: the one that exports are proven with."""
+SHARED = {".onnx": ("onnxruntime", "openvino")}
+"""The backends of kinds of files that several open; the first, with which exports are proven, is the plain one."""
 
 Feeds = Mapping[str, NDArray[Any]]
 """Input name to array, in the form of an exported graph."""
@@ -150,8 +150,10 @@ def backends_for(path: Path) -> Iterator[tuple[str, Backend]]:
 
     Lazily: opening an .onnx file need not import the module for checkpoints.
     """
-    plain = PLAIN.get(path.suffix.lower())
-    for name in sorted(backend_names(), key=lambda name: name != plain):
+    known = backend_names()
+    for name in SHARED.get(path.suffix.lower(), known):
+        if name not in known:
+            continue  # of another release
         backend = load_backend(name)
         if path.suffix.lower() in backend.SUFFIXES:
             yield name, backend

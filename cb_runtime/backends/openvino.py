@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.contract import BATCH_AXIS, ModelMetadata, TensorSpec
 from cb_runtime.cores import usable_cores
 from cb_runtime.errors import ModelError, UsageError, require
 from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
@@ -104,15 +104,22 @@ def open_artifact(path: Path, options: OpenOptions) -> OpenVinoExecutor:
     metadata = _metadata(model, path)
     settings = _settings(core, metadata.precision, options)
     reason = "as asked" if device.kind == "cpu" else "OpenVINO runs on the CPU"
-    graph = OpenVinoPart(_compiled(core, model, settings, path))
-    executor = OpenVinoExecutor(metadata, graph, _precision(metadata.precision, options), reason)
-    if not options.reuse:
-        return executor
 
-    def part(file: Path) -> OpenVinoPart:
-        return OpenVinoPart(_compiled(core, _model(core, file), settings, file))
+    def part(file: Path, read: Any = None) -> OpenVinoPart:  # noqa: ANN401  (see `_model`)
+        graph = read or _model(core, file)
+        return OpenVinoPart(graph, partial(_compiled, core, graph, settings, file))
 
-    return replace(executor, stages=open_stages(path, metadata, part))
+    compiled: list[OpenVinoPart] = []
+
+    def compiled_part(file: Path) -> OpenVinoPart:
+        compiled.append(part(file))
+        _ = compiled[-1].compiled
+        return compiled[-1]
+
+    # Of a staged model the whole graph is compiled when it is first run: videos never need it.
+    graph, stages = part(path, model), open_stages(path, metadata, compiled_part) if options.reuse else None
+    precision = _precision(metadata.precision, options)
+    return OpenVinoExecutor(metadata, graph, (compiled or [graph])[0].compiled, precision, reason, stages)
 
 
 def _precision(own: str, options: OpenOptions) -> str:
@@ -191,28 +198,37 @@ def _metadata(model: Any, path: Path) -> ModelMetadata:  # noqa: ANN401  (see `_
 
 
 def _spec(port: Any) -> TensorSpec:  # noqa: ANN401  (see `_model`)
-    axes = tuple(axis.get_length() if axis.is_static else "?" for axis in port.partial_shape)
+    # OpenVINO forgets the names of axes: the first one that is free is the batch.
+    sizes = [axis.get_length() if axis.is_static else "?" for axis in port.partial_shape]
+    axes = tuple(BATCH_AXIS if at == 0 and size == "?" else size for at, size in enumerate(sizes))
     return TensorSpec(port.get_any_name(), port.get_element_type().to_dtype().name, axes)
 
 
 @dataclass(frozen=True)
 class OpenVinoPart:
-    """One compiled graph. Calls may overlap: each has infer requests of its own."""
+    """One graph, compiled when it is first used. Calls may overlap: each has infer requests of its own."""
 
-    compiled: Any
-    """`openvino.CompiledModel`."""
+    model: Any
+    """`openvino.Model`."""
+    compile: Callable[[], Any]
+    """Returns its `openvino.CompiledModel`."""
     _idle: deque[Any] = field(default_factory=deque, repr=False, compare=False)
     """Infer requests that no call uses; popping and appending is safe among threads."""
 
     @cached_property
+    def compiled(self) -> Any:  # noqa: ANN401  (see `_model`)
+        """`openvino.CompiledModel`. Raises what `open_artifact` raises of a graph that cannot be had as asked."""
+        return self.compile()
+
+    @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Specs of its inputs."""
-        return tuple(map(_spec, self.compiled.inputs))
+        return tuple(map(_spec, self.model.inputs))
 
     @cached_property
     def output(self) -> TensorSpec:
         """Spec of its only output."""
-        (port,) = self.compiled.outputs
+        (port,) = self.model.outputs
         return _spec(port)
 
     @cached_property
@@ -263,6 +279,8 @@ class OpenVinoExecutor:
 
     metadata: ModelMetadata
     graph: OpenVinoPart
+    compiled: Any
+    """One of its graphs, or of its stages', as it was compiled: it tells how all are."""
     precision: str
     """The artifact's own, or bf16."""
     reason: str
@@ -276,14 +294,13 @@ class OpenVinoExecutor:
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, precision, OpenVINO's version, threads and streams."""
-        compiled = self.graph.compiled
         return {
             "backend": "openvino",
             "device": "cpu",
             "reason": self.reason,
             "precision": self.precision,
-            "float_arithmetic": compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "float_arithmetic": self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
             "openvino": _version(),
-            "threads": compiled.get_property("INFERENCE_NUM_THREADS"),
-            "streams": self.graph.streams,
+            "threads": self.compiled.get_property("INFERENCE_NUM_THREADS"),
+            "streams": self.compiled.get_property("NUM_STREAMS"),
         }

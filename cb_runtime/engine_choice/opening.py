@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cb_runtime.backends import PLAIN, Executor, OpenOptions, backend_for, backends_for, load_backend
+from cb_runtime.backends import SHARED, Executor, OpenOptions, backend_for, backends_for, load_backend
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.engine_choice.cache import keep_choice, kept_choice
 from cb_runtime.engine_choice.choosing import Measures, choose
@@ -29,7 +30,7 @@ def open_fastest(path: Path, options: OpenOptions) -> tuple[Executor, Choice | N
     """
     _, plain = backend_for(path, options.backend)
     installed = _installed(path, options.backend)
-    if not path.is_file() or set(installed) <= {PLAIN.get(path.suffix.lower())}:
+    if not path.is_file() or set(installed) <= set(SHARED.get(path.suffix.lower(), ())[:1]):
         return plain.open_artifact(path, options), None
     identity = identity_of(path, options, tuple(sorted({name for names in installed.values() for name in names})))
     known = kept_choice(identity)
@@ -51,10 +52,10 @@ def open_fastest(path: Path, options: OpenOptions) -> tuple[Executor, Choice | N
 
 def _installed(path: Path, backend: str) -> dict[str, tuple[str, ...]]:
     """Return the engines that open a file, by backend, the plain one first, with the packages that bring them."""
+    named: Iterable[tuple[str, Any]] = backends_for(path) if backend == "auto" else [(backend, load_backend(backend))]
     found = {}
-    for name, module in backends_for(path):
-        if backend in ("auto", name):
-            found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if _is_installed(one))
+    for name, module in named:
+        found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if _is_installed(one))
     return {name: packages for name, packages in found.items() if packages}
 
 

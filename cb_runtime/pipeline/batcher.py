@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from cb_runtime.backends import Executor, Feeds
 from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.pipeline.clock import counted, waiting, working
 from cb_runtime.pipeline.profile import Profile
-from cb_runtime.pipeline.stage import Halted, counted, waiting, working
+from cb_runtime.pipeline.stage import Halted
 from cb_runtime.session import Session
 from cb_runtime.stages import Part, Stages
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from cb_runtime.pipeline.profile import BUSY, INPUT, OUTPUT, Profile, StageProfile
+from cb_runtime.pipeline.clock import Clock, clock_for, current_clock, running, working
+from cb_runtime.pipeline.profile import BUSY, INPUT, OUTPUT, Profile
 
 T = TypeVar("T")
 
@@ -31,82 +32,6 @@ class _End:
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
-
-
-class _Clock:
-    """Tells a profile what one thread does with its time in one stage."""
-
-    def __init__(self, profile: Profile | None, stage: StageProfile | None, state: int = BUSY) -> None:
-        self._profile, self._stage, self._state = profile, stage, state
-        self._since = profile.clock() if profile else 0.0
-
-    def switch(self, state: int) -> None:
-        """Book the time since the last switch, and go over to another state."""
-        if self._profile is None or self._stage is None:
-            return
-        now = self._profile.clock()
-        self._profile.add(self._stage, self._state, self._since, now)
-        self._state, self._since = state, now
-
-    def count(self, items: int) -> None:
-        """Book finished items."""
-        if self._profile is not None and self._stage is not None:
-            self._profile.count(self._stage, items)
-
-
-_NO_CLOCK = _Clock(None, None)
-_thread = threading.local()
-
-
-def _current_clock() -> _Clock:
-    clock: _Clock = getattr(_thread, "clock", _NO_CLOCK)
-    return clock
-
-
-@contextmanager
-def _running(clock: _Clock) -> Iterator[None]:
-    before = _current_clock()
-    _thread.clock = clock
-    try:
-        yield
-    finally:
-        _thread.clock = before
-
-
-def _clock_for(profile: Profile | None, name: str, unit: str, state: int = BUSY, *, streaming: bool = True) -> _Clock:
-    if profile is None:
-        return _NO_CLOCK
-    return _Clock(profile, profile.stage(name, unit, streaming=streaming), state)
-
-
-@contextmanager
-def working(profile: Profile | None, name: str, *, unit: str = "frames", streaming: bool = True) -> Iterator[None]:
-    """Book the time of a block, in this thread, to a stage of a profile; None: to nobody.
-
-    `streaming` is False for what is done before or after the stages that run beside each other.
-    """
-    clock = _clock_for(profile, name, unit, streaming=streaming)
-    with _running(clock):
-        try:
-            yield
-        finally:
-            clock.switch(BUSY)
-
-
-@contextmanager
-def waiting() -> Iterator[None]:
-    """Book the time of a block to the waiting for input of the stage that runs in this thread."""
-    clock = _current_clock()
-    clock.switch(INPUT)
-    try:
-        yield
-    finally:
-        clock.switch(BUSY)
-
-
-def counted(items: int) -> None:
-    """Book finished items to the stage that runs in this thread."""
-    _current_clock().count(items)
 
 
 class _Ahead(Generic[T]):
@@ -128,6 +53,9 @@ class _Ahead(Generic[T]):
         self._pipeline, self._new_clock = pipeline, new_clock
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"cb-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
@@ -136,7 +64,7 @@ class _Ahead(Generic[T]):
     def __next__(self) -> T:
         if self._ended:
             raise StopIteration
-        reader = _current_clock()
+        reader = current_clock()
         reader.switch(INPUT)
         item = self._ready.get()
         reader.switch(BUSY)
@@ -154,10 +82,11 @@ class _Ahead(Generic[T]):
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        self._thread.join()
+        if self._thread.ident is not None:  # else an interrupt came before it was started
+            self._thread.join()
 
     def _run(self) -> None:
-        with _running(self._new_clock()):
+        with running(self._new_clock()):
             end = _End()
             try:
                 self._pass_on()
@@ -165,11 +94,11 @@ class _Ahead(Generic[T]):
                 end = _End(error)
             finally:
                 self._ready.put(end)
-                _current_clock().switch(BUSY)
+                current_clock().switch(BUSY)
 
     def _pass_on(self) -> None:
         items, self._items = self._items, None
-        clock = _current_clock()
+        clock = current_clock()
         try:
             for item in items or ():
                 clock.count(self._count(item))
@@ -198,17 +127,20 @@ class _InTurn(Generic[T]):
 
     def __next__(self) -> T:
         self._pipeline.check()
-        reader = _current_clock()
+        reader = current_clock()
         reader.switch(INPUT)
         self._clock.switch(BUSY)
         try:
-            with _running(self._clock):
+            with running(self._clock):
                 item = next(self._iterator)
             self._clock.count(self._count(item))
             return item
         finally:
             self._clock.switch(OUTPUT)
             reader.switch(BUSY)
+
+    def start(self) -> None:
+        """Do nothing: what is not asked for is not read."""
 
     def stop(self) -> None:
         """Do nothing: what is not asked for is not read."""
@@ -218,7 +150,7 @@ class _InTurn(Generic[T]):
         _close(self._items)
 
 
-_NewClock = Callable[..., _Clock]
+_NewClock = Callable[..., Clock]
 
 
 def _close(items: object) -> None:
@@ -267,15 +199,16 @@ class Pipeline:
             count: How many of that an item is.
         """
 
-        def new_clock(state: int = BUSY) -> _Clock:
-            return _clock_for(self._profile, name, unit, state)
+        def new_clock(state: int = BUSY) -> Clock:
+            return clock_for(self._profile, name, unit, state)
 
         stage: _Ahead[T] | _InTurn[T] = (
             _Ahead(items, name, depth, count, self, new_clock)
             if self.overlapped
             else _InTurn(items, count, self, new_clock)
         )
-        self._stages.append(stage)
+        self._stages.append(stage)  # before it starts, so that no interrupt leaves it behind
+        stage.start()
         return stage
 
     def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """Conformance of all backends, and ONNX files that cannot be used."""
 
 import json
+import subprocess
 import sys
 import types
 from collections import Counter
@@ -14,7 +15,7 @@ from tiny_models import strips_of, tiny_model
 from cb_runtime import backends
 from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import (
-    PLAIN,
+    SHARED,
     OpenOptions,
     backend_for,
     backend_names,
@@ -63,11 +64,22 @@ class TestEveryBackend:
                 load_backend(name).open_artifact(path, OpenOptions(device="cpu"))
 
 
-def test_one_backend_opens_a_kind_of_file_unless_another_is_asked_for():
+def test_the_table_names_the_backends_of_every_kind_of_file_that_several_open_the_plain_one_first():
     suffixes = Counter(suffix for name in backend_names() for suffix in load_backend(name).SUFFIXES)
-    assert {suffix for suffix, backends in suffixes.items() if backends > 1} == set(PLAIN)
-    for suffix, plain in PLAIN.items():
-        assert backend_for(Path(f"model{suffix}"))[0] == plain
+    assert {suffix for suffix, backends in suffixes.items() if backends > 1} == set(SHARED)
+    for suffix, names in SHARED.items():
+        assert set(names) == {name for name in backend_names() if suffix in load_backend(name).SUFFIXES}
+        assert backend_for(Path(f"model{suffix}"))[0] == names[0]
+
+
+def test_opening_an_onnx_file_imports_no_module_for_others(tmp_path):
+    path = tiny_model(tmp_path / "m.onnx")
+    code = (
+        f"import sys, cb_runtime\ncb_runtime.open_session({str(path)!r})\n"
+        "others = {'cb_core', 'cb_runtime.backends.tensorrt', 'cb_runtime.backends.package'} & sys.modules.keys()\n"
+        "assert not others, others\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_backend_for_other_files_is_answered_with_those_for_this_one(tmp_path):

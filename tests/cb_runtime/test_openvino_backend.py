@@ -8,7 +8,7 @@ from tiny_models import tiny_model
 
 from cb_runtime.backends import openvino as backend
 from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.errors import ContractError, MissingPackageError, ModelError, UsageError
 from cb_runtime.golden import golden_path, load_golden_samples
 from cb_runtime.models import default_model_path
 from cb_runtime.parity import verify_session
@@ -70,6 +70,25 @@ def test_batches_that_are_cut_among_streams_have_the_same_answers(streams):
     for size in (1, 2, 5):
         few = golden.sample(size)
         np.testing.assert_allclose(session.run(few.inputs), few.logits, atol=1e-3)
+
+
+def test_the_whole_graph_of_a_staged_model_is_compiled_when_it_is_first_run():
+    session = open_session(default_model_path(), backend="openvino", measure=False, threads=1)
+    graph = session._executor.graph
+    assert session.describe()["threads"] == 1
+    session.stages.encode("frame1", np.zeros((1, 48, 480, 3), np.uint8))
+    assert "compiled" not in vars(graph)
+    few = load_golden_samples(golden_path(default_model_path())).sample(2)
+    np.testing.assert_allclose(session.run(few.inputs), few.logits, atol=1e-3)
+    assert "compiled" in vars(graph)
+    whole = open_session(default_model_path(), backend="openvino", measure=False, reuse=False)
+    assert "compiled" in vars(whole._executor.graph)
+
+
+def test_what_a_stage_does_not_take_is_told_in_the_words_of_the_contract():
+    stages = open_session(default_model_path(), backend="openvino", measure=False).stages
+    with pytest.raises(ContractError, match=r"'pictures' must be uint8 \(batch, 48, 480, 3\), got uint8 \(1, 3, 48"):
+        stages.encode("frame1", np.zeros((1, 3, 48, 480), np.uint8))
 
 
 def test_more_streams_than_threads_are_refused(artifact):
