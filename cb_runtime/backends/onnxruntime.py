@@ -38,6 +38,10 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 _LOG_ERRORS_ONLY = 3
 
+_CRASHING = ["FuseFp16InitializerToFp32NodeTransformer"]
+"""Optimisations left out: ONNX Runtime 1.32 dies of a segmentation fault when this one, of fp16 weights on a CPU, meets
+its blocked layout for convolutions, as in a vision transformer."""
+
 _NO_CUDA = "The GPU, its driver or the CUDA and cuDNN libraries do not serve it: see `cb doctor`, or use --device cpu."
 
 
@@ -201,7 +205,9 @@ def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
 
 def _session(ort: ModuleType, path: Path, settings: Any, providers: list[Any], device: str, hint: str) -> Any:  # noqa: ANN401  (no types)
     try:
-        session = ort.InferenceSession(path, settings, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(
+            path, settings, providers=providers, disabled_optimizers=_CRASHING, enable_fallback=0
+        )
     except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
         raise ModelError(
             f"{path} cannot be opened by ONNX Runtime {ort.__version__} on {device}: {first_line(error)} {hint}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,24 @@ def test_probes_are_judged_by_margin_below_float32_and_reported_for_int8():
     assert probe_tolerances("int8").flip_margin is None
     assert set(dataclasses.asdict(TOLERANCES["int8"])) >= {"macro_f1_loss"}
     assert list(random_inputs(1)) == list(INPUT_NAMES)
+
+
+def test_a_vision_transformer_in_half_precision_opens_on_a_cpu(tmp_path):
+    from cb_core.registry import create_model_for_weights
+
+    model = DeploymentModel(create_model_for_weights("shared_backbone_vit", {})).eval()
+    graph = trace(half_model(model, "fp16", tensors(2)))
+    path = tmp_path / "vit.onnx"
+    onnx_target.build(
+        graph, ModelMetadata("shared_backbone_vit", precision="fp16"), TargetOptions(precision="fp16"), path
+    )
+    opened = (
+        "import sys; from cb_runtime.session import open_session; "
+        "open_session(sys.argv[1], device='cpu', backend='onnxruntime')"
+    )
+    # In a process of its own: ONNX Runtime used to die of it.
+    done = subprocess.run([sys.executable, "-c", opened, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", sorted(ROLES))
