@@ -1,5 +1,6 @@
-"""Keeps the tests from the user's cache: what they measure of engines goes to a folder of their own."""
+"""Makes the tests alike wherever they run: no cache of the user's, and Ctrl-C that interrupts."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,3 +12,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Let SIGINT raise KeyboardInterrupt: a shell that runs the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
