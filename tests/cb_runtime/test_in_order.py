@@ -15,7 +15,8 @@ PATIENCE = 30
 def no_thread_survives():
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) <= before
+    # Those of others are theirs: OpenVINO reports its use from a thread.
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("cb-")} <= before
 
 
 @pytest.fixture
