@@ -237,7 +237,7 @@ class FakeRuntime(types.SimpleNamespace):
     def __init__(self, opens_with=ort_backend.CUDA, fails=False):
         import onnxruntime
 
-        def inference_session(path, settings, providers, enable_fallback):
+        def inference_session(path, settings, providers, enable_fallback, disabled_optimizers):
             wanted = providers[0]
             if wanted == ort_backend.CPU:
                 return onnxruntime.InferenceSession(path, settings, providers=providers)
