@@ -40,11 +40,8 @@ def native_bf16() -> bool:
 
 
 def command(script: str) -> str:
-    """Return the command that is running, as it can be typed again; the folder of material is left out."""
-    words = sys.argv[1:]
-    if "--work" in words:
-        at = words.index("--work")
-        words = words[:at] + words[at + 2 :]
+    """Return the command that is running, as it can be typed again; places of this machine have their names alone."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", "-m", script, *words])
 
 
