@@ -22,64 +22,43 @@ import numpy as np
 from benchmarks.speed.figures import command, machine, markdown, spread, write_json
 from cb_runtime.models import default_model_path
 
-_FEEDS = """
-feeds = {name: numpy.zeros((1, 48, 480, 3), numpy.uint8) for name in ("ocr_viz", "frame1", "frame2")}
-feeds["spatial_features"] = numpy.zeros((1, 6), numpy.float32)
-feeds["font_embedding"] = numpy.zeros((1, 512), numpy.float32)
-"""
-_END = """
-print(json.dumps({"import": imported - began, "load": loaded - imported, "first": time.perf_counter() - loaded}))
-"""
-_OURS = """
-import json, time
-began = time.perf_counter()
-import numpy
-from cb_runtime import BoundaryPredictor
-imported = time.perf_counter()
-predictor = BoundaryPredictor(PATH, device="cpu", backend=BACKEND, reuse=REUSE)
-loaded = time.perf_counter()
-FEEDS
-predictor.predict_pairs(feeds)
-"""
-_SESSION = """
-import json, time
-began = time.perf_counter()
-import numpy
-from cb_runtime import open_session
-imported = time.perf_counter()
-session = open_session(PATH, device="cpu", backend=BACKEND, reuse=False)
-loaded = time.perf_counter()
-FEEDS
-session.probabilities(feeds)
-"""
-_BARE = """
-import json, time
-began = time.perf_counter()
-import numpy, onnxruntime
-imported = time.perf_counter()
-session = onnxruntime.InferenceSession(PATH, providers=["CPUExecutionProvider"])
-loaded = time.perf_counter()
-FEEDS
-session.run(None, feeds)
-"""
 _COUNT = "import importlib.metadata as m; print(len(list(m.distributions())))"
 BARE = "ONNX Runtime alone"
 
 
 def contenders(model: Path, python: str) -> dict[str, str]:
     """Return the program of each contender, the bare one first."""
-    programs = {BARE: _BARE}
+    bare = f"onnxruntime.InferenceSession({str(model)!r}, providers=['CPUExecutionProvider'])"
+    programs = {BARE: _program("import onnxruntime", bare, "run(None, feeds)")}
     for backend, title in {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.items():
         if subprocess.run([python, "-c", f"import {backend}"], capture_output=True, check=False).returncode:
             continue  # the environment is without
-        programs[f"open_session on {title}, for pairs alone"] = _SESSION.replace("BACKEND", repr(backend))
-        for reuse, graphs in {False: "five-input graph", True: "with staged graph"}.items():
-            own = _OURS.replace("BACKEND", repr(backend)).replace("REUSE", repr(reuse))
-            programs[f"BoundaryPredictor on {title}, {graphs}"] = own
-    return {
-        name: (text.replace("FEEDS", _FEEDS) + _END).replace("PATH", repr(str(model)))
-        for name, text in programs.items()
-    }
+        for name, opened, reuse, run in (
+            ("open_session on {}, for pairs alone", "open_session", False, "probabilities"),
+            ("BoundaryPredictor on {}, five-input graph", "BoundaryPredictor", False, "predict_pairs"),
+            ("BoundaryPredictor on {}, with staged graph", "BoundaryPredictor", True, "predict_pairs"),
+        ):
+            call = f"{opened}({str(model)!r}, device='cpu', backend={backend!r}, reuse={reuse})"
+            programs[name.format(title)] = _program(f"from cb_runtime import {opened}", call, f"{run}(feeds)")
+    return programs
+
+
+def _program(imports: str, opening: str, running: str) -> str:
+    """Return a program that imports, opens a model, answers one pair, and prints the seconds of each as JSON."""
+    return f"""
+import json, time
+began = time.perf_counter()
+import numpy
+{imports}
+imported = time.perf_counter()
+model = {opening}
+loaded = time.perf_counter()
+feeds = {{name: numpy.zeros((1, 48, 480, 3), numpy.uint8) for name in ("ocr_viz", "frame1", "frame2")}}
+feeds["spatial_features"] = numpy.zeros((1, 6), numpy.float32)
+feeds["font_embedding"] = numpy.zeros((1, 512), numpy.float32)
+model.{running}
+print(json.dumps({{"import": imported - began, "load": loaded - imported, "first": time.perf_counter() - loaded}}))
+"""
 
 
 def measure(model: Path, rounds: int, python: str) -> list[dict[str, Any]]:
