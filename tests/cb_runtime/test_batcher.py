@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 from tiny_models import strips_of, tiny_model
 
 from cb_runtime.errors import ContractError, ModelError
@@ -14,13 +15,6 @@ from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.session import open_session
 
 PATIENCE = 30
-
-
-@pytest.fixture(autouse=True)
-def no_thread_survives():
-    before = set(threading.enumerate())
-    yield
-    assert {thread for thread in threading.enumerate() if thread.name.startswith("cb-")} <= before
 
 
 class Graph:

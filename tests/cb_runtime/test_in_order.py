@@ -5,18 +5,11 @@ import threading
 from contextlib import closing
 
 import pytest
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 
 from cb_runtime.pipeline.in_order import in_order
 
 PATIENCE = 30
-
-
-@pytest.fixture(autouse=True)
-def no_thread_survives():
-    before = set(threading.enumerate())
-    yield
-    # Those of others are theirs: OpenVINO reports its use from a thread.
-    assert {thread for thread in threading.enumerate() if thread.name.startswith("cb-")} <= before
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 from tiny_models import CAPTION, EMPTY, OTHER, REGION_TEXT, bright_video, levels_of, tiny_model
 from tiny_videos import make_video
 
@@ -29,13 +30,6 @@ LEVELS = levels_of(*RUNS)
 def every_pair(*arguments, **options):
     """Return a predictor that looks at every pair: in these videos most frames are equal."""
     return BoundaryPredictor(*arguments, **({"skip": "none"} | options))
-
-
-@pytest.fixture(autouse=True)
-def no_thread_survives():
-    before = set(threading.enumerate())
-    yield
-    assert {thread for thread in threading.enumerate() if thread.name.startswith("cb-")} <= before
 
 
 @pytest.fixture(scope="module")

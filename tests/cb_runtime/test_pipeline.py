@@ -4,19 +4,12 @@ import threading
 import time
 
 import pytest
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 
 from cb_runtime.pipeline import Halted, Pipeline
 
 PATIENCE = 30
 """Seconds after which a test gives up waiting for another thread."""
-
-
-@pytest.fixture(autouse=True)
-def no_thread_survives():
-    before = set(threading.enumerate())
-    yield
-    # Those of others are theirs: OpenVINO reports its use from a thread.
-    assert {thread for thread in threading.enumerate() if thread.name.startswith("cb-")} <= before
 
 
 class Source:
