@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -182,6 +184,15 @@ def _begin_worker(stop: Event) -> None:
     cv2.setNumThreads(1)
     # Ctrl-C reaches all processes of a terminal; the parent alone answers it, and stops the others through the event.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed tells nobody, and whoever waits for its next task would wait for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a child"
+    parent.join()
+    os._exit(1)
 
 
 def _render_one(folder: Path, options: SynthOptions, index: int) -> None:

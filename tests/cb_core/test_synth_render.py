@@ -1,5 +1,7 @@
 import errno
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -172,6 +174,20 @@ def test_several_processes_render_what_one_does(tmp_path):
     together = render_videos(tmp_path / "b", 2, 1, 9, size=SIZE, jobs=2, progress=lambda *call: calls.append(call))
     assert [truth_of(video) for video in alone] == [truth_of(video) for video in together]
     assert calls[-1][1] == calls[-1][2] == sum(truth_of(video)["frames"] for video in together)
+
+
+def test_rendering_processes_end_with_one_that_is_killed(tmp_path):
+    script = """
+from cb_core.synth.collection import render_videos
+if __name__ == "__main__":
+    render_videos("videos", 2000, 1, 9, size=(224, 128), jobs=2, progress=lambda _, done, __: print(done, flush=True))
+"""
+    (tmp_path / "render.py").write_text(script, encoding="utf-8")
+    with subprocess.Popen([sys.executable, "render.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as parent:
+        assert [int(parent.stdout.readline()) > 0 for _ in range(2)] == [False, True]
+        parent.kill()
+        # The processes it started hold the other end of the pipe as long as they live.
+        parent.communicate(timeout=60)
 
 
 def test_a_failure_in_another_process_keeps_its_message(tmp_path, grey_folder):
