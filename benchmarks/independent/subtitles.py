@@ -101,7 +101,8 @@ def check_fonts(log: str, font: str) -> None:
     wanted = _plain(font)
     for line in chosen:
         asked, taken = line.split(",", 1)[0], line.split("-> ", 1)[1]
-        if asked != font or not _plain(taken).startswith(_POSTSCRIPT.get(font, wanted)):
+        name = taken.rsplit(", ", 1)[-1]  # before it stands the file, where the system has the font too
+        if asked != font or not _plain(name).startswith(_POSTSCRIPT.get(font, wanted)):
             raise InputError(f"libass took {taken} for '{font}'. Is the font in the cache's fonts folder?")
 
 

@@ -15,6 +15,7 @@ from measure import measure_captions
 from plan import plan_videos
 from render import is_done, render_video
 from sources import Library
+from subtitles import check_fonts
 from texts import SCRIPTS, one_character_edit
 
 from cb_core.evaluation import boundaries_from_truth
@@ -143,3 +144,11 @@ def test_near_identical_captions_differ_by_one_character(name):
         if changed is not None:
             assert len(changed) == len(sentence)
             assert sum(a != b for a, b in zip(sentence, changed, strict=True)) == 1
+
+
+@pytest.mark.parametrize("place", ["", "/usr/share/fonts/noto/NotoSans-Regular.ttf, 0, "])
+def test_a_font_is_known_by_its_name_wherever_libass_found_it(place):
+    line = "[Parsed_ass_0 @ 0x1] fontselect: ({}, 400, 0) -> " + place + "NotoSans-Regular"
+    check_fonts(line.format("Noto Sans"), "Noto Sans")
+    with pytest.raises(InputError, match="libass took .*NotoSans-Regular for 'Lato'"):
+        check_fonts(line.format("Lato"), "Lato")

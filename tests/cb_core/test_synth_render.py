@@ -96,7 +96,7 @@ def test_the_picture_changes_in_the_caption_region_at_each_boundary(plain_videos
                 if before < 0 or after >= len(frames):
                     continue
                 change = np.abs(frames[after] - frames[before])[top:bottom, left:right]
-                assert change.max() > 60, (video, caption)
+                assert change.max() > 30, (video, caption)  # small letters of some fonts are thin
                 checked += 1
     assert checked >= 12
 
