@@ -150,5 +150,5 @@ def test_near_identical_captions_differ_by_one_character(name):
 def test_a_font_is_known_by_its_name_wherever_libass_found_it(place):
     line = "[Parsed_ass_0 @ 0x1] fontselect: ({}, 400, 0) -> " + place + "NotoSans-Regular"
     check_fonts(line.format("Noto Sans"), "Noto Sans")
-    with pytest.raises(InputError, match="libass took .*NotoSans-Regular for 'Lato'"):
+    with pytest.raises(InputError, match=r"libass took .*NotoSans-Regular for 'Lato'"):
         check_fonts(line.format("Lato"), "Lato")
