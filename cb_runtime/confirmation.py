@@ -1,4 +1,4 @@
-"""What pairs of frames further apart say of the captions that were found.
+"""What pairs of frames further apart, and the time it takes to read, say of the captions that were found.
 
 Pairs of frames close to each other see the same step of the background, so they err together: where a scene cuts or
 moves behind a caption, all of them may call it another one, and where there is none, all may take a texture for text.
@@ -8,6 +8,8 @@ caption to caption and about each caption.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,12 @@ _Caption = tuple[int, int]
 """First frame, and first frame after it."""
 _SEEN = [SAME, EMPTY_VALID, VALID_EMPTY]
 """Labels of pairs that see one caption and no other."""
+
+READABLE = 0.2
+"""Seconds for which even a single word is shown where captions come word by word (300 words a minute)."""
+
+FLURRY = 4
+"""Captions, one right after the other and each shorter than `READABLE`, from which on they are none."""
 
 
 def confirmed(path: Path, evidence: Array, distance: int, margin: float) -> Path:
@@ -40,6 +48,25 @@ def confirmed(path: Path, evidence: Array, distance: int, margin: float) -> Path
         while len(captions) > 1 and not _change(captions[-2], captions[-1], evidence, distance, margin):
             captions[-2:] = [(captions[-2][0], captions[-1][1])]
     kept = _shown(captions, evidence, distance, margin)
+    return Path([start for start, _ in kept], [end for _, end in kept])
+
+
+def without_flurries(path: Path, seconds: Sequence[float]) -> Path:
+    """Return the captions without those that nobody could read: a texture that moves through the region looks so.
+
+    Args:
+        path: Captions found.
+        seconds: When each frame is shown, and when the video ends.
+    """
+    kept: list[_Caption] = []
+    flurry: list[_Caption] = []
+    for caption in zip(path.starts, path.ends, strict=True):
+        short = seconds[caption[1]] - seconds[caption[0]] < READABLE
+        if flurry and not (short and flurry[-1][1] == caption[0]):
+            kept += flurry if len(flurry) < FLURRY else []
+            flurry = []
+        (flurry if short else kept).append(caption)
+    kept += flurry if len(flurry) < FLURRY else []
     return Path([start for start, _ in kept], [end for _, end in kept])
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cb_runtime.confirmation import confirmed
+from cb_runtime.confirmation import confirmed, without_flurries
 from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
 from cb_runtime.decoding import decode_spans
 from cb_runtime.errors import UsageError
@@ -36,9 +36,9 @@ def scores(near, far):
     return PairScores(forward, {distance: of[:, REVERSED_LABEL] for distance, of in forward.items()})
 
 
-def decoded(near, far, **options):
+def decoded(near, far, frame_rate=1, **options):
     decoding = Decoding(**{"distances": (1, 2), "far_distance": FAR, **options})
-    spans = decode_spans(range(len(near)), [1] * len(near), Fraction(1, 25), scores(near, far), decoding)
+    spans = decode_spans(range(len(near)), [1] * len(near), Fraction(1, frame_rate), scores(near, far), decoding)
     return [(span.start_frame, span.end_frame) for span in spans]
 
 
@@ -95,3 +95,37 @@ def test_no_evidence_at_all_leaves_captions_alone():
 def test_a_far_distance_that_was_not_scored_is_refused():
     with pytest.raises(UsageError, match="distance 12 were not scored"):
         decoded(ONE, ONE, far_distance=12)
+
+
+def left(*lengths, rate=25, start=10):
+    """Return which captions of these lengths, one right after the other, remain: by their numbers."""
+    edges = np.cumsum([start, *lengths]).tolist()
+    path = without_flurries(Path(edges[:-1], edges[1:]), [frame / rate for frame in range(edges[-1] + 1)])
+    return [edges.index(frame) for frame in path.starts]
+
+
+def test_captions_that_nobody_could_read_are_none():
+    assert left(4, 4, 4, 4, 4) == []
+    assert left(50, 4, 3, 4, 4, 30) == [0, 5]
+
+
+@pytest.mark.parametrize("lengths", [(4,), (4, 4, 4), (50, 4, 4, 4, 50), (5, 5, 5, 5, 5), (4, 4, 5, 4, 4)])
+def test_words_shown_one_by_one_and_few_short_captions_stay(lengths):
+    assert left(*lengths) == list(range(len(lengths)))
+
+
+def test_what_can_be_read_is_told_by_the_time_and_not_by_the_number_of_frames():
+    assert left(5, 5, 5, 5, rate=60) == []
+    assert left(2, 2, 2, 2, rate=8) == [0, 1, 2, 3]
+
+
+def test_short_captions_with_gaps_between_them_stay():
+    starts = [10, 20, 30, 40, 50]
+    path = Path(starts, [start + 4 for start in starts])
+    assert without_flurries(path, [frame / 25 for frame in range(60)]).starts == starts
+
+
+def test_a_decoded_video_has_no_captions_that_nobody_could_read():
+    flurry = "....." + "".join(letter * 4 for letter in "abcdefgh") + "....."
+    assert len(decoded(flurry, flurry, far_distance=0)) == 8
+    assert decoded(flurry, flurry, far_distance=0, frame_rate=25) == []

@@ -38,7 +38,7 @@ def scores_of(contents, distances=(1, 2, 3), sure=0.95):
 def decode(scores, **options):
     count = len(scores.forward) + 1
     decoding = Decoding(**{"distances": scores.distances, **options})
-    return decode_spans(range(count), [1] * count, Fraction(1, 25), scores, decoding)
+    return decode_spans(range(count), [1] * count, Fraction(1), scores, decoding)
 
 
 def frames(spans):
