@@ -66,6 +66,9 @@ TOLERANCES = (0, 1, 2)
 class Remembering:
     """Stages that are asked for every picture and every pair of features once."""
 
+    resident = None
+    """Features are looked at here, so they come to the host."""
+
     def __init__(self, stages: Stages) -> None:
         self._stages, self.roles = stages, stages.roles
         self._features: dict[bytes, NDArray[np.float32]] = {}

@@ -16,6 +16,7 @@ from cb_runtime.backends import backend_names, load_backend
 from cb_runtime.engine_choice.cache import cache_file, kept_choices
 from cb_runtime.errors import EXTRA_OF_MODULE
 from cb_runtime.gpus import cuda_driver
+from cb_runtime.video import nvdec
 
 BASE_MODULES = ("numpy", "cv2", "av", "click", "rich", "pysubs2")
 """Modules that every installation has."""
@@ -44,7 +45,7 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at all parts; never raises because one of them is broken."""
-    return [*_base(), *_backends(), _gpu(), _cache(), *_extras()]
+    return [*_base(), *_backends(), _gpu(), _nvdec(), _cache(), *_extras()]
 
 
 def can_infer(checks: Sequence[Check]) -> bool:
@@ -103,6 +104,14 @@ def _gpu() -> Check:
     return Check(
         "gpu", "NVIDIA GPU", True, f"{count} found, driver for CUDA {driver}; prove it with cb verify --device cuda"
     )
+
+
+def _nvdec() -> Check:
+    try:
+        found = nvdec.available()
+    except Exception as error:  # a broken PyAV may raise anything at import
+        return Check("gpu", "NVDEC", False, f"unknown: {error}", "pip install --force-reinstall av")
+    return Check("gpu", "NVDEC", found.ok, found.detail, found.fix)
 
 
 def nvidia_gpus() -> tuple[int, str]:

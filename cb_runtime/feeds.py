@@ -36,16 +36,16 @@ def checked_batch(specs: Sequence[TensorSpec], inputs: Mapping[str, NDArray[Any]
 def checked_answer(answer: NDArray[Any], spec: TensorSpec, batch: int) -> NDArray[np.float32]:
     """Return an answer that is one row per input. Raises ContractError for another dtype or shape."""
     wanted = (batch, *row_shape(spec))
-    if answer.shape != wanted or answer.dtype != np.float32:
+    if answer.shape != wanted or answer.dtype != spec.dtype:
         raise ContractError(
-            f"The model must answer with float32 {wanted}, got {answer.dtype} {answer.shape}. Export it again."
+            f"The model must answer with {spec.dtype} {wanted}, got {answer.dtype} {answer.shape}. Export it again."
         )
     return answer
 
 
 def no_answer(spec: TensorSpec) -> NDArray[np.float32]:
     """Return the answer to an empty batch."""
-    return np.zeros((0, *row_shape(spec)), np.float32)
+    return np.zeros((0, *row_shape(spec)), spec.dtype)
 
 
 def row_shape(spec: TensorSpec) -> tuple[int, ...]:

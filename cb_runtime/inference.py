@@ -36,6 +36,7 @@ from cb_runtime.pipeline import Profile
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.skipping import Skipping
+from cb_runtime.video import check_decoder
 
 
 class Predicts(Protocol):
@@ -62,6 +63,7 @@ class Predicts(Protocol):
         distances: tuple[int, ...] | None,
         timeout: float | None,
         decode_threads: int | None,
+        decoder: str,
         profile: Profile | None,
         progress: Progress,
     ) -> CaptionTrack:
@@ -87,7 +89,9 @@ class InferSettings:
     timeout: float | None = None
     """Seconds for each video; what was done until then is written, and done again by `resume`."""
     decode_threads: int | None = None
-    """Threads that decode a video file; None chooses by the number of cores."""
+    """Threads that decode a video file on the CPU; None chooses by the number of cores."""
+    decoder: str = "cpu"
+    """What decodes a video file: `auto`, `cpu` or `nvdec`."""
     resume: bool = False
     """Leave out videos whose outputs exist and were made by the same settings, model and video."""
     overwrite: bool = False
@@ -159,10 +163,12 @@ def infer_videos(
         profile: Told what the stages of all videos do.
 
     Raises:
-        UsageError: Two videos would write one file, or less than one job.
+        UsageError: Two videos would write one file, less than one job, an unknown decoder, or NVDEC on a machine
+            without it.
         StorageError: The output folder cannot be written, which is found out before any work, or the disk is full.
     """
     check_jobs(jobs)
+    check_decoder(settings.decoder)
     _check_names(videos, settings)
     check_writable(settings.output)
 
@@ -209,6 +215,7 @@ def _inferred(
         distances=settings.decode.distances,
         timeout=settings.timeout,
         decode_threads=settings.decode_threads,
+        decoder=settings.decoder,
         profile=profile,
         progress=progress,
     )
@@ -265,6 +272,7 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
         "cb": version("cb-toolkit"),
         "model": predictor.model["sha256"],
         "video": [str(video.resolve()), status.st_size, status.st_mtime_ns],
+        "decoder": settings.decoder,
         "region": settings.region,
         "layout": layout,
         "min_frames": settings.decode.min_frames,

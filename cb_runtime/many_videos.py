@@ -36,6 +36,7 @@ class VideoOptions(TypedDict, total=False):
     detector: TextDetector | None
     timeout: float | None
     decode_threads: int | None
+    decoder: str
     overlap: bool | None
     profile: Profile | None
 

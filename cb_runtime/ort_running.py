@@ -1,11 +1,12 @@
-"""One call of a graph in ONNX Runtime: on the CPU, or on a GPU with its inputs bound where they lie.
+"""One call of a graph in ONNX Runtime: on the CPU, or on a GPU with inputs and output bound where they lie.
 
 Docs: https://onnxruntime.ai/docs/api/python/api_summary.html#data-on-device
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,63 @@ def run_graph(session: Any, output: str, feeds: HostOrDeviceFeeds, device: str) 
         ModelError: The engine failed, e.g. out of memory.
     """
     _check_place(feeds, device)
-    try:
+    with _explained(feeds, device):
         if device == "cpu":
             (answer,) = session.run([output], dict(feeds))
         else:
-            answer = _run_bound(session, output, feeds)
+            binding = _bound(session, feeds)
+            binding.bind_output(output, "cpu")
+            _run(session, binding)
+            (answer,) = binding.copy_outputs_to_cpu()
+    result: NDArray[np.float32] = answer
+    return result
+
+
+def run_graph_there(
+    session: Any,  # noqa: ANN401  (no types)
+    output: str,
+    feeds: HostOrDeviceFeeds,
+    device: str,
+    into: DeviceArray | None = None,
+) -> DeviceArray:
+    """Return one output of a graph, float32, in the memory of the GPU that it runs on.
+
+    ONNX Runtime returns when its stream is done, so that whoever reads the answer next has nothing to wait for.
+
+    Args:
+        session: `onnxruntime.InferenceSession`.
+        output: Name of the output.
+        feeds: Inputs by name.
+        device: `cuda:N`, what the session was opened on.
+        into: Where to write it, of its shape; None: in memory of ONNX Runtime's, which the answer keeps.
+
+    Raises what `run_graph` raises.
+    """
+    _check_place(feeds, device)
+    gpu = device_from_text(device).index
+    with _explained(feeds, device):
+        binding = _bound(session, feeds)
+        if into is None:
+            binding.bind_output(output, "cuda", gpu)
+        else:
+            binding.bind_output(output, "cuda", gpu, into.dtype.type, list(into.shape), into.address)
+        _run(session, binding)
+        (value,) = binding.get_outputs()
+        if into is not None:
+            return into
+        return DeviceArray(value, value.data_ptr(), np.dtype(np.float32), tuple(value.shape()), gpu)
+
+
+@contextmanager
+def _explained(feeds: HostOrDeviceFeeds, device: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
         batch = len(next(iter(feeds.values())))
         raise ModelError(
             f"ONNX Runtime failed on {device} at batch {batch}: {first_line(error)} When memory is short, "
             "try a smaller --batch."
         ) from error
-    result: NDArray[np.float32] = answer
-    return result
 
 
 def _check_place(feeds: HostOrDeviceFeeds, device: str) -> None:
@@ -56,7 +101,8 @@ def _check_place(feeds: HostOrDeviceFeeds, device: str) -> None:
             )
 
 
-def _run_bound(session: Any, output: str, feeds: HostOrDeviceFeeds) -> Any:  # noqa: ANN401  (no types)
+def _bound(session: Any, feeds: HostOrDeviceFeeds) -> Any:  # noqa: ANN401  (no types)
+    """Return what a call is bound to: its inputs, as yet."""
     binding = session.io_binding()  # one a call, so that calls may overlap
     for name, values in feeds.items():
         if isinstance(values, DeviceArray):
@@ -64,12 +110,13 @@ def _run_bound(session: Any, output: str, feeds: HostOrDeviceFeeds) -> Any:  # n
             binding.bind_input(name, *place)
         else:
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
-    binding.bind_output(output, "cpu")
+    return binding
+
+
+def _run(session: Any, binding: Any) -> None:  # noqa: ANN401  (no types)
     # ONNX Runtime computes on a stream of its own: first wait for whatever still fills the inputs, on any stream.
     binding.synchronize_inputs()
     session.run_with_iobinding(binding)
-    (answer,) = binding.copy_outputs_to_cpu()
-    return answer
 
 
 def first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.backends import device_from_text
 from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 from cb_runtime.decoding import DecodeOptions, decode_spans
@@ -42,7 +43,7 @@ from cb_runtime.scored_video import NO_TEXT, ScoredVideo, unscored
 from cb_runtime.session import open_session
 from cb_runtime.skipping import Skipping
 from cb_runtime.source_scoring import score_source
-from cb_runtime.video import open_source
+from cb_runtime.video import check_decoder, open_source
 from cb_runtime.video.types import FrameSource
 
 CPU_BATCH, GPU_BATCH = 16, 128
@@ -149,6 +150,7 @@ class BoundaryPredictor:
         detector: TextDetector | None = None,
         timeout: float | None = None,
         decode_threads: int | None = None,
+        decoder: str = "cpu",
         overlap: bool | None = None,
         profile: Profile | None = None,
         progress: Progress = no_progress,
@@ -166,7 +168,8 @@ class BoundaryPredictor:
             detector: Finds text for the layout; rapidocr when left out.
             timeout: Seconds after which no further frame is taken: what was taken until then (some batches are under
                 way) is scored and decoded, and the result is partial.
-            decode_threads: Threads that decode a video file; None chooses by the number of cores.
+            decode_threads: Threads that decode a video file on the CPU; None chooses by the number of cores.
+            decoder: What decodes a video file: `auto`, `cpu`, or `nvdec` for the model's GPU, the first without one.
             overlap: Decode, prepare strips, encode and classify at the same time, each in a thread of its own; None:
                 where there is more than one core, or a GPU. Results are the same.
             profile: Told what each stage does with its time.
@@ -188,6 +191,7 @@ class BoundaryPredictor:
             detector=detector,
             timeout=timeout,
             decode_threads=decode_threads,
+            decoder=decoder,
             overlap=overlap,
             profile=profile,
             progress=progress,
@@ -222,10 +226,11 @@ class BoundaryPredictor:
             Results in order. A video that cannot be read or used has its error in its own result.
 
         Raises:
-            UsageError: Less than one job.
+            UsageError: Less than one job, an unknown decoder, or NVDEC on a machine without it.
             ModelError and others: What is wrong with the model or a missing package ends all.
         """
         check_jobs(jobs)
+        check_decoder(options.get("decoder", "cpu"))
         videos = [Path(path) for path in paths]
         items = list(zip(videos, told_apart(progress, videos), strict=True))
 
@@ -257,6 +262,7 @@ class BoundaryPredictor:
         detector: TextDetector | None = None,
         timeout: float | None = None,
         decode_threads: int | None = None,
+        decoder: str = "cpu",
         overlap: bool | None = None,
         profile: Profile | None = None,
         progress: Progress = no_progress,
@@ -265,7 +271,7 @@ class BoundaryPredictor:
 
         Raises:
             InputError: The video or layout cannot be read.
-            UsageError: A region that does not fit, a timeout of 0 seconds or less, or less than one thread.
+            UsageError: A region that does not fit, a timeout of 0 seconds or less, or what `open_source` refuses.
             ContractError: The model needs a font embedding that was not given, or was given one it does not use.
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
@@ -278,7 +284,8 @@ class BoundaryPredictor:
         distances = tuple(sorted({*(distances or own.distances), *own.far_distances}))
         limit = TimeLimit(timeout)
         pipeline = Pipeline(overlapped=self._overlaps(overlap), profile=profile, halt=self._halt)
-        with closing(open_source(path, decode_threads=decode_threads)) as source:
+        gpu = device_from_text(self.session.device).index
+        with closing(open_source(path, decode_threads=decode_threads, decoder=decoder, gpu=gpu)) as source:
             try:
                 with pipeline.working("layout", unit="samples", streaming=False):
                     told = limit.through(_counting(progress, pipeline))

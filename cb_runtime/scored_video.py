@@ -50,8 +50,9 @@ class ScoredVideo:
 
     def statistics(self) -> dict[str, Any]:
         """Return counts and rates as plain JSON types."""
+        decoder = {"decoder": self.video.decoder.name, "decoder_reason": self.video.decoder.reason}
         if self.layout is None:
-            return {"frames": 0, "timed_out": self.timed_out}
+            return {"frames": 0, "timed_out": self.timed_out, **decoder}
         frames = len(self.pts)
         return {
             "frames": frames,
@@ -63,6 +64,7 @@ class ScoredVideo:
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(frames / max(self.seconds, 1e-9), 1),
             "timed_out": self.timed_out,
+            **decoder,
         }
 
 

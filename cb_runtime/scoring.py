@@ -3,7 +3,8 @@
 Each strip is read once, and no two strips are compared twice in a direction. Memory holds one batch of pairs and as
 many strips as the largest distance asks for, whatever the video's length, and some fifty bytes of results a frame and
 distance. With a staged graph each strip is encoded once, in batches, and what is kept and paired are its features:
-those of the frames that the largest distance asks for, with the batches they came in. Which strips need not be looked
+those of the frames that the largest distance asks for, with the batches they came in; where the engine can, they stay
+on the GPU, and what is kept here are rows that stand for them (`cb_runtime.resident`). Which strips need not be looked
 at, and what then stands for them, is up to `cb_runtime.skipping`.
 """
 
@@ -160,7 +161,7 @@ def _look_at_all(
 
 def _model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
     """Return the model, its staged graph where it has one, with the video's own inputs."""
-    stages = session.stages
+    stages = session.stages and (session.stages.resident or session.stages)
     run = _run_on(session, inputs, batch_size) if stages is None else _classify_on(stages, inputs, batch_size)
 
     def encoded(strips: Iterable[Image]) -> Iterator[Encoded]:
@@ -202,7 +203,7 @@ def _vectors(inputs: VideoInputs) -> dict[str, _Array]:
 
 def _repeated(values: dict[str, _Array], batch_size: int) -> dict[str, _Array]:
     """Return the video's inputs as a batch, made once and fed again and again."""
-    return {name: np.repeat(value[None], batch_size, axis=0) for name, value in values.items()}
+    return {name: np.repeat(np.asarray(value)[None], batch_size, axis=0) for name, value in values.items()}
 
 
 def _rows(batch: dict[str, _Array], count: int) -> dict[str, _Array]:
@@ -271,7 +272,7 @@ def _batches(pairs: Iterable[Pair], size: int) -> Iterator[tuple[list[Place], _A
     buffers: tuple[_Array, ...] = ()
     for place, one, other in pairs:
         if not buffers:
-            buffers = tuple(np.empty((size, *array.shape), array.dtype) for array in (one, other))
+            buffers = tuple(np.empty((size, *array.shape), array.dtype) for array in map(np.asarray, (one, other)))
         buffers[0][len(places)], buffers[1][len(places)] = one, other
         places.append(place)
         if len(places) == size:

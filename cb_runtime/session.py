@@ -51,14 +51,19 @@ class Session:
     def describe(self) -> dict[str, Any]:
         """Return `backend`, `device`, `reason` (why this device) and the engine's own details, as JSON types.
 
-        `features_reused` says whether a video's frames are encoded once each, by the staged graph; `engine_choice` what
-        was measured of this and other engines, None where nothing was to choose.
+        `features_reused` says whether a video's frames are encoded once each, by the staged graph; `features_stay`
+        whether what is made of them stays on the GPU; `engine_choice` what was measured of this and other engines, None
+        where nothing was to choose.
         """
         engine = {**self._executor.describe()}
         chosen = {"engine_choice": None if self._choice is None else self._choice.to_dict()}
         if self._choice is not None:
             engine["reason"] = f"{self._choice}; {engine['reason']}"
-        return {**engine, "features_reused": self.stages is not None, **chosen}
+        reuse = {
+            "features_reused": self.stages is not None,
+            "features_stay": bool(self.stages and self.stages.resident),
+        }
+        return {**engine, **reuse, **chosen}
 
     def run(self, inputs: Mapping[str, Any]) -> Logits:
         """Return logits, float32 `(batch, 5)`.

@@ -30,6 +30,7 @@ from cb_runtime.contract import (
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.feeds import checked_answer, checked_batch, no_answer, row_shape
 from cb_runtime.files import sha256_of_file
+from cb_runtime.resident import ROWS
 
 MANIFEST, CLASSIFIER = "stages.json", "classifier.onnx"
 SCHEMA = 1
@@ -38,8 +39,8 @@ SCHEMA = 1
 PICTURES, FEATURES = "pictures", "features"
 """Names of an encoder's input and output."""
 
-Features = NDArray[np.float32]
-"""float32 `(batch, ...)`, what an encoder made of pictures."""
+Features = NDArray[Any]
+"""What an encoder made of pictures: float32 `(batch, ...)`, or `Row`s `(batch,)` of features that stay on a GPU."""
 
 _NAME = re.compile(r"\w+", re.ASCII)
 
@@ -54,15 +55,19 @@ def encoder_file(encoder: str) -> str:
     return f"encoder_{encoder}.onnx"
 
 
-def encoder_specs(metadata: ModelMetadata, shape: tuple[int, ...]) -> tuple[TensorSpec, TensorSpec]:
+def encoder_specs(
+    metadata: ModelMetadata, shape: tuple[int, ...], dtype: str = "float32"
+) -> tuple[TensorSpec, TensorSpec]:
     """Return input and output of an encoder whose features of one picture have this shape."""
     pictures = (BATCH_AXIS, *metadata.preprocessing.strip_shape)
-    return TensorSpec(PICTURES, "uint8", pictures), TensorSpec(FEATURES, "float32", (BATCH_AXIS, *shape))
+    return TensorSpec(PICTURES, "uint8", pictures), TensorSpec(FEATURES, dtype, (BATCH_AXIS, *shape))
 
 
-def classifier_specs(metadata: ModelMetadata, shapes: Mapping[str, tuple[int, ...]]) -> tuple[TensorSpec, ...]:
+def classifier_specs(
+    metadata: ModelMetadata, shapes: Mapping[str, tuple[int, ...]], dtype: str = "float32"
+) -> tuple[TensorSpec, ...]:
     """Return the inputs of a classifier, from the shape of one picture's features by role."""
-    features = (TensorSpec(f"{role}_{FEATURES}", "float32", (BATCH_AXIS, *shapes[role])) for role in IMAGE_INPUTS)
+    features = (TensorSpec(f"{role}_{FEATURES}", dtype, (BATCH_AXIS, *shapes[role])) for role in IMAGE_INPUTS)
     return (*features, *graph_input_specs(metadata.preprocessing)[len(IMAGE_INPUTS) :])
 
 
@@ -156,29 +161,48 @@ class Stages:
         encoders: Encoders by name.
         classifier: Takes the features of three pictures and two vectors.
         metadata: The contract of the model.
+        dtype: Of features: `float32`, or `ROWS`.
+        resident: The same stages with features that stay on the GPU.
 
     Raises ContractError when the parts do not fit each other or the contract.
     """
 
     def __init__(
-        self, roles: Mapping[str, str], encoders: Mapping[str, Part], classifier: Part, metadata: ModelMetadata
+        self,
+        roles: Mapping[str, str],
+        encoders: Mapping[str, Part],
+        classifier: Part,
+        metadata: ModelMetadata,
+        *,
+        dtype: str = "float32",
+        resident: Stages | None = None,
     ) -> None:
         self.roles, self.metadata = dict(roles), metadata
-        self._encoders, self._classifier = encoders, classifier
+        self.resident = resident
+        """The same stages with features that stay on the GPU, for scoring videos; None where they cannot."""
+        self._encoders, self._classifier, self._dtype = encoders, classifier, dtype
         shapes = {role: row_shape(encoders[name].output) for role, name in roles.items()}
         for role, name in roles.items():
-            wanted = encoder_specs(metadata, shapes[role])
+            wanted = encoder_specs(metadata, shapes[role], dtype)
             _check_specs(encoder_file(name), (*encoders[name].inputs, encoders[name].output), wanted)
-        specs = (*classifier_specs(metadata, shapes), *OUTPUT_SPECS)
+        specs = (*classifier_specs(metadata, shapes, dtype), *OUTPUT_SPECS)
         _check_specs(CLASSIFIER, (*classifier.inputs, classifier.output), specs)
 
     def over(self, change: Callable[[Part], Part]) -> Stages:
         """Return the stages with what `change` makes of each part."""
         encoders = {name: change(part) for name, part in self._encoders.items()}
-        return Stages(self.roles, encoders, change(self._classifier), self.metadata)
+        resident = self.resident and self.resident.over(change)
+        changed = change(self._classifier)
+        return Stages(self.roles, encoders, changed, self.metadata, dtype=self._dtype, resident=resident)
+
+    def with_resident(self, encoder: Callable[[Any], Part], classifier: Callable[[Any], Part]) -> Stages:
+        """Return the stages with `resident` ones, of what is made of the encoders and the classifier."""
+        encoders = {name: encoder(part) for name, part in self._encoders.items()}
+        resident = Stages(self.roles, encoders, classifier(self._classifier), self.metadata, dtype=ROWS)
+        return Stages(self.roles, self._encoders, self._classifier, self.metadata, resident=resident)
 
     def encode(self, role: str, pictures: NDArray[np.uint8]) -> Features:
-        """Return the features of pictures, float32 `(batch, ...)`.
+        """Return the features of pictures: float32 `(batch, ...)`, or `Row`s `(batch,)` where they stay on the GPU.
 
         Args:
             role: `ocr_viz`, `frame1` or `frame2`. Roles of one encoder have the same features.

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec
+from cb_runtime.contract import IMAGE_INPUTS, ModelMetadata, TensorSpec
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
 from cb_runtime.feeds import row_shape
 from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_stages
-from cb_runtime.ort_running import first_line, run_graph
+from cb_runtime.ort_running import first_line, run_graph, run_graph_there
+from cb_runtime.resident import ResidentClassifier, ResidentEncoder, RowPicker
 from cb_runtime.stages import Stages, stages_path
 
 SUFFIXES = (SUFFIX,)
@@ -37,6 +39,12 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 """Packages that bring the module `onnxruntime`. Installed together, the CPU one wins in silence."""
 
 _LOG_ERRORS_ONLY = 3
+
+_PICK_ROWS = Path(__file__).with_name("pick_rows.onnx")
+"""Graph of a `RowPicker`: one Gather."""
+
+_SAME_FEATURES = 0.01
+"""Share of the largest feature by which features may differ between two runs; those of other rows differ by more."""
 
 _CRASHING = ["FuseFp16InitializerToFp32NodeTransformer"]
 """Optimisations left out: ONNX Runtime 1.32 dies of a segmentation fault when this one, of fp16 weights on a CPU, meets
@@ -192,7 +200,30 @@ def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor) -> Stages |
             return OrtPart(_cpu_session(ort, file, executor.cpu), executor.device)
         return OrtPart(_cuda_session(ort, file, executor.device, executor.metadata.precision), executor.device)
 
-    return open_stages(path, executor.metadata, part)
+    stages = open_stages(path, executor.metadata, part)
+    if stages is None or executor.device == "cpu":
+        return stages
+    picker = RowPicker(part(_PICK_ROWS))
+    stages = stages.with_resident(ResidentEncoder, lambda classifier: ResidentClassifier(classifier, picker))
+    _check_resident(stages, picker, path, executor.device)
+    return stages
+
+
+def _check_resident(stages: Stages, picker: RowPicker, path: Path, device: str) -> None:
+    """Raise ModelError when features that stay on the GPU are others than those that come to the host."""
+    assert stages.resident is not None
+    noise = np.random.default_rng(0).integers(0, 64, stages.metadata.preprocessing.strip_shape, np.uint8)
+    pictures = np.stack([noise * brightness for brightness in (1, 2, 3, 4)]).astype(np.uint8)
+    parts = pictures[:2], pictures[2:]  # two batches, of one size: cuDNN takes a while with each new one
+    for role in {stages.roles[role]: role for role in IMAGE_INPUTS}.values():
+        wanted = np.concatenate([stages.encode(role, part) for part in parts])[::-1]
+        rows = np.concatenate([stages.resident.encode(role, part) for part in parts])[::-1]
+        found = picker.together(rows).source.numpy().reshape(wanted.shape)
+        if not np.allclose(found, wanted, rtol=0, atol=_SAME_FEATURES * float(np.abs(wanted).max())):
+            raise ModelError(
+                f"Features of {path.name} that stay on {device} are not those that come to the host. Report it with "
+                "what `cb doctor` says, and use --no-reuse until then."
+            )
 
 
 def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:
@@ -251,6 +282,10 @@ class OrtPart:
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Return the output. Raises ModelError when the engine fails, e.g. out of memory."""
         return run_graph(self.session, self.output.name, feeds, self.device)
+
+    def kept(self, feeds: Feeds, into: DeviceArray | None = None) -> DeviceArray:
+        """Return the output in the GPU's memory, in `into` where that is given. Raises what `run` raises."""
+        return run_graph_there(self.session, self.output.name, feeds, self.device, into)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,13 @@ if TYPE_CHECKING:
 @click.option(
     "--decode-threads",
     type=click.IntRange(min=1),
-    help="Threads that decode a video file.  [default: half of the cores, 8 at most]",
+    help="Threads that decode a video file on the CPU.  [default: half of the cores, 8 at most]",
+)
+@click.option(
+    "--decoder",
+    default="cpu",
+    show_default=True,
+    help="What decodes video files: cpu, nvdec (the video engine of an NVIDIA GPU), or auto: nvdec where it can.",
 )
 @click.option(
     "--profile",
@@ -180,6 +186,7 @@ def _settings(options: dict[str, Any]) -> InferSettings:
     from cb_runtime.decoding import DecodeOptions, distances_from_text
     from cb_runtime.inference import InferSettings
     from cb_runtime.outputs import suffix_of
+    from cb_runtime.video import check_decoder
 
     formats = tuple(dict.fromkeys(name.strip() for name in options["formats"].split(",") if name.strip()))
     if not formats:
@@ -188,6 +195,7 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         suffix_of(name)  # an unknown format is refused before any work is done
     if options["profile"] is not None and options["profile"].suffix.lower() != ".png":
         raise UsageError(f"--profile draws a PNG file: name it FILE.png, got {options['profile']}.")
+    check_decoder(options["decoder"])
     if options["region"] is not None and options["layout"] is not None:
         raise UsageError("Give either --region or --layout, not both.")
     distances = None if options["distances"] is None else distances_from_text(options["distances"])
@@ -200,12 +208,15 @@ def _settings(options: dict[str, Any]) -> InferSettings:
         decode,
         timeout=options["timeout"],
         decode_threads=options["decode_threads"],
+        decoder=options["decoder"],
         resume=options["resume"],
         overwrite=options["overwrite"],
     )
 
 
 def _print_outcome(report: Report, outcome: VideoOutcome, *, alone: bool) -> None:
+    from cb_runtime.video.types import Decoder
+
     for message in outcome.messages:
         report.warn(f"{outcome.video.name}: {message}")
     if outcome.error:
@@ -216,3 +227,5 @@ def _print_outcome(report: Report, outcome: VideoOutcome, *, alone: bool) -> Non
     speed = "already done" if outcome.resumed else f"{rate} frames/s" if rate else "nothing scored"
     places = ", ".join(map(str, outcome.outputs.values()))
     report.print(f"{outcome.video.name}: {outcome.captions} captions -> {places} ({speed})")
+    if outcome.statistics.get("decoder_reason", Decoder.reason) != Decoder.reason:
+        report.print(f"Decoded by {outcome.statistics['decoder']} ({outcome.statistics['decoder_reason']}).")

@@ -48,7 +48,7 @@ def workload(executor: Executor, inputs: Feeds) -> tuple[Part, ...]:
     stages = stages_of(executor)
     if stages is None:
         return (Part(partial(executor.run, feeds), 1 / batch),)
-    return tuple(_in_stages(stages, feeds, batch))
+    return tuple(_in_stages(stages.resident or stages, feeds, batch))
 
 
 def stages_of(executor: Executor) -> Stages | None:

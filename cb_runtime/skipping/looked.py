@@ -17,7 +17,7 @@ Probabilities = NDArray[np.float32]
 Place = tuple[int, int]
 """The earlier and the later of two frames, or the numbers of two strips."""
 Frame = tuple[NDArray[Any], NDArray[Any]]
-"""A frame's strip, or its features, as `frame1` and as `frame2`."""
+"""A frame's strip, or its features, as `frame1` and as `frame2`; a `Row` for features that stay on a GPU."""
 Encoded = tuple[NDArray[Any], NDArray[Any]]
 """The same of a batch of frames."""
 Pair = tuple[Place, NDArray[Any], NDArray[Any]]

@@ -1,4 +1,4 @@
-"""A video file as a frame source, decoded by FFmpeg through PyAV.
+"""A video file as a frame source, decoded by FFmpeg through PyAV: on the CPU, or on a GPU by NVDEC.
 
 What is done with the less usual kinds of video:
 
@@ -17,28 +17,26 @@ What is done with the less usual kinds of video:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from cb_runtime.cores import default_decode_threads
-from cb_runtime.errors import InputError, UsageError
+from cb_runtime.errors import CbError, InputError, UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.video.decoding import StreamEnd, decoded_frames, stated_end, timed_frames
+from cb_runtime.video.nvdec import cannot_decode, require_nvdec
+from cb_runtime.video.opening import check_stream, opened_stream
 from cb_runtime.video.pixels import RegionReader, orientation_of
-from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
+from cb_runtime.video.types import Decoder, DecodeReport, Frame, VideoInfo
 
 _SEEK_SECONDS = 5
 """Samples further apart than this are reached by seeking, nearer ones by decoding on: they often share a key frame."""
-
-_TEXT_DEMUXERS = {"tty"}
-"""FFmpeg renders text files as video with these; nobody means that."""
 
 
 class VideoFile:
@@ -46,16 +44,34 @@ class VideoFile:
 
     Args:
         path: The file.
-        decode_threads: Threads of the decoder; None chooses by the number of cores. Frames are the same.
+        decode_threads: Threads of the CPU's decoder; None chooses by the number of cores. Frames are the same.
+        gpu: The GPU whose NVDEC decodes, as in `cuda:N`; None: the CPU does.
+        reason: Why the one or the other, for `info`.
 
-    Raises InputError when the file is not a video that can be decoded, and UsageError for less than one thread.
+    Raises InputError when the file is not a video that can be decoded, UsageError for less than one thread or threads
+    with a GPU, and NvdecError when its NVDEC cannot be had, or does not decode this video.
     """
 
-    def __init__(self, path: str | Path, *, decode_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        decode_threads: int | None = None,
+        gpu: int | None = None,
+        reason: str = Decoder.reason,
+    ) -> None:
         if decode_threads is not None and decode_threads < 1:
             raise UsageError(f"--decode-threads must be 1 or more, got {decode_threads}.")
-        self._path = Path(path)
+        if decode_threads is not None and gpu is not None:
+            raise UsageError("--decode-threads is for decoding on the CPU. Leave it out, or use --decoder cpu.")
+        self._path, self._gpu = Path(path), gpu
         self._threads = decode_threads or default_decode_threads()
+        self._decoder = Decoder(
+            "cpu" if gpu is None else "nvdec", reason if gpu is None else f"{reason}, on cuda:{gpu}"
+        )
+        if gpu is not None:
+            require_nvdec(gpu)
+            check_stream(self._path)
         self._closed = False
         self._report = DecodeReport()
         with self._opened() as (container, stream):
@@ -125,7 +141,7 @@ class VideoFile:
                     yield self._frame(decoded, report, reader, report.frames)
             end.check(report)
         finally:
-            report.messages += _problems(report)
+            report.messages += self._problems(report)
 
     def _sampled_frames(self, count: int, report: DecodeReport) -> Iterator[Frame]:
         reader = RegionReader(self._info.width, self._info.height, self._orientation, None)
@@ -134,7 +150,7 @@ class VideoFile:
                 if self._closed:
                     return
                 yield self._frame(decoded, report, reader, -1)
-        report.messages += _problems(report)
+        report.messages += self._problems(report)
 
     def _nearest(
         self, container: InputContainer, stream: VideoStream, targets: list[int], report: DecodeReport
@@ -186,54 +202,37 @@ class VideoFile:
             average_rate=rate,
             frame_count=stream.frames or estimate,
             duration_seconds=None if seconds is None else float(seconds),
+            decoder=self._decoder,
         )
+
+    def _problems(self, report: DecodeReport) -> list[str]:
+        problems = []
+        if report.errors:
+            doubt = "" if self._gpu is None else " NVDEC could not decode them: --decoder cpu tells whether they are."
+            problems.append(f"{report.errors} damaged packets: their frames are missing or were repaired.{doubt}")
+        if report.skipped_without_pts:
+            problems.append(f"{report.skipped_without_pts} frames left out: time stamp missing or not advancing.")
+        return problems
 
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"The source of {self._path} is closed.")
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        with _open_container(self._path) as container:
-            pictures = Disposition.attached_pic
-            streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
-            if not streams or container.format.name in _TEXT_DEMUXERS:
-                raise InputError(
-                    f"{self._path} has no video stream. Expected a video file, e.g. .mp4, .mkv, .webm or .ts."
-                )
-            best = container.streams.best("video")
-            stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
-            stream.thread_type = "AUTO"
-            stream.codec_context.thread_count = self._threads
-            yield container, stream
+    def _opened(self) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        return opened_stream(self._path, self._threads, self._gpu)
 
-    def _nothing_decoded(self) -> InputError:
+    def _nothing_decoded(self) -> CbError:
         if self._report.skipped_without_pts:
             return InputError(
                 f"The frames of {self._path} have no time stamps (a raw stream?). Put it into a container: "
                 f"ffmpeg -framerate RATE -i {self._path.name} -c copy {self._path.stem}.mp4"
             )
+        if self._gpu is not None:
+            return cannot_decode(self._gpu, self._path)
         return InputError(
             f"No frame of {self._path} could be decoded ({self._report.errors} damaged packets). The file is cut off "
             "or damaged: get it anew from where it came from."
         )
-
-
-def _open_container(path: Path) -> InputContainer:
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Check the name of the video.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, expected a video file. Name the videos in it, e.g. {path}/*.mp4")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes), expected a video file. Get it anew from where it came from.")
-    try:
-        # Absolute, so that no name is taken for a protocol.
-        return av.open(str(path.absolute()), mode="r", metadata_errors="replace")
-    except (FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as a video ({error.strerror or error}). It is no video, or it is cut off before "
-            "its index: check that it plays."
-        ) from error
 
 
 def seek(container: InputContainer, stream: VideoStream, pts: int) -> bool:
@@ -254,12 +253,3 @@ def _lateness(container: InputContainer, stream: VideoStream, start: int) -> str
     if late < 1 / float(stream.average_rate or 25):
         return None
     return f"The video starts {late:.3f} s after the file's other streams; times count from the first video frame."
-
-
-def _problems(report: DecodeReport) -> list[str]:
-    problems = []
-    if report.errors:
-        problems.append(f"{report.errors} damaged packets: their frames are missing or were repaired.")
-    if report.skipped_without_pts:
-        problems.append(f"{report.skipped_without_pts} frames left out: time stamp missing or not advancing.")
-    return problems

@@ -4,6 +4,9 @@ The crop is cut from the decoded planes before the colours are converted. It is 
 margin before, and trimmed after, so that its pixels are those of the whole frame converted and then cropped. A plain
 crop at odd offsets would shift the chroma by a pixel, as FFmpeg rounds the chroma offset down. (In videos of odd height
 FFmpeg interpolates the whole frame's chroma in another way, and colours may differ slightly.)
+
+Frames that were decoded by NVDEC have the planes of both chroma channels interleaved. With 8 bits FFmpeg would convert
+those by other arithmetic, so they are taken apart first: pixels are the same whatever decoded them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ _GRID = 8
 
 _MARGIN = 8
 """Pixels around the region that are converted with it, so that chroma interpolation sees its true neighbours."""
+
+
+_PLANAR = {"nv12": "yuv420p", "nv16": "yuv422p"}
+"""Formats of interleaved chroma that are converted otherwise than the planar ones which the CPU decodes to."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,8 @@ class RegionReader:
             nodes.append(graph.add("scale", "{}:{}".format(*self._stored_size)))
         cut = self._cut
         nodes.append(graph.add("crop", f"{cut.width}:{cut.height}:{cut.left}:{cut.top}:exact=1"))
+        if planar := _PLANAR.get(frame.format.name):
+            nodes.append(graph.add("format", planar))
         nodes += [graph.add("format", "rgb24"), graph.add("buffersink")]
         graph.link_nodes(*nodes)
         graph.configure()

@@ -18,6 +18,16 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """What decodes a video's frames."""
+
+    name: str = "cpu"
+    """`cpu`, or `nvdec` for the video engine of an NVIDIA GPU."""
+    reason: str = "as asked"
+    """Why this one."""
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """What a source knows before its frames are read."""
 
@@ -35,6 +45,7 @@ class VideoInfo:
     duration_seconds: float | None
     """Length in seconds; None when the container does not say."""
     frame_count_exact: bool = False
+    decoder: Decoder = Decoder()
 
 
 @dataclass(frozen=True)

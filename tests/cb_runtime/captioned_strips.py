@@ -69,6 +69,7 @@ class KnowingStages:
     def __init__(self):
         self.roles = {"ocr_viz": "picture", "frame1": "frame", "frame2": "frame"}
         self.encoded = self.pairs = 0
+        self.resident = None
 
     def encode(self, role, pictures):
         self.encoded += len(pictures) * (role != "ocr_viz")

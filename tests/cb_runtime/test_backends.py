@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import types
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pretended_cuda import FakeRuntime
 from tiny_models import strips_of, tiny_model
 
 from cb_runtime import backends
@@ -208,63 +208,6 @@ def test_only_installed_distributions_count():
     assert not ort_backend._is_installed("a-package-nobody-has")
 
 
-class FakeBinding:
-    """What is bound to one call; memory of a GPU is main memory in truth."""
-
-    def __init__(self, real):
-        self.real, self.places, self.waited = real, {}, False
-        host, device, wait = real.bind_cpu_input, real.bind_input, real.synchronize_inputs
-
-        def bind_cpu_input(name, values):
-            self.places[name] = "host"
-            host(name, values)
-
-        def bind_input(name, kind, index, dtype, shape, address):
-            self.places[name] = f"{kind}:{index}"
-            device(name, "cpu", 0, dtype, shape, address)
-
-        def synchronize_inputs():
-            self.waited = set(self.places) == set(INPUT_NAMES)
-            wait()
-
-        real.bind_cpu_input, real.bind_input = bind_cpu_input, bind_input
-        real.synchronize_inputs = synchronize_inputs
-
-
-class FakeRuntime(types.SimpleNamespace):
-    """ONNX Runtime as a GPU machine has it; `opens_with` is the provider that a CUDA session ends up on."""
-
-    def __init__(self, opens_with=ort_backend.CUDA, fails=False):
-        import onnxruntime
-
-        def inference_session(path, settings, providers, enable_fallback, disabled_optimizers):
-            wanted = providers[0]
-            if wanted == ort_backend.CPU:
-                return onnxruntime.InferenceSession(path, settings, providers=providers)
-            assert wanted[0] == ort_backend.CUDA
-            assert enable_fallback == 0
-            assert settings.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
-            self.cuda_options = wanted[1]
-            if fails:
-                raise RuntimeError("CUDA failure 35: driver is too old\nmore lines")
-            session = onnxruntime.InferenceSession(path, providers=[ort_backend.CPU])
-            session.get_providers = lambda: [opens_with]
-            bindings = session.io_binding
-            session.io_binding = lambda: self.bound.append(FakeBinding(bindings())) or self.bound[-1].real
-            return session
-
-        self.bound = []
-
-        super().__init__(
-            __version__="9.9",
-            SessionOptions=onnxruntime.SessionOptions,
-            GraphOptimizationLevel=onnxruntime.GraphOptimizationLevel,
-            get_available_providers=lambda: [ort_backend.CUDA, ort_backend.CPU],
-            preload_dlls=lambda: sys.stdout.write("not found: libcublas"),
-            InferenceSession=inference_session,
-        )
-
-
 def use_runtime(monkeypatch, runtime):
     monkeypatch.setattr(ort_backend, "require", lambda module: runtime)
 
@@ -300,7 +243,7 @@ def test_cuda_takes_inputs_where_they_lie_and_waits_for_what_fills_them(tmp_path
     mixed = {**feeds, "frame1": on_gpu(feeds["frame1"]), "spatial_features": on_gpu(feeds["spatial_features"])}
     for given in (feeds, mixed):
         np.testing.assert_array_equal(session.run(given), wanted)
-        assert runtime.bound[-1].waited
+        assert runtime.bound[-1].waited == set(INPUT_NAMES)
     assert {name for name, place in runtime.bound[-1].places.items() if place == "cuda:2"} == {
         "frame1",
         "spatial_features",

@@ -235,7 +235,7 @@ class FakeDriver:
 )
 def test_doctor_counts_gpus_by_the_driver(monkeypatch, count, ok, says):
     monkeypatch.setattr(doctor.ctypes, "CDLL", lambda name: FakeDriver(count))
-    (check,) = [check for check in doctor.check_machine() if check.group == "gpu"]
+    (check,) = [check for check in doctor.check_machine() if check.name == "NVIDIA GPU"]
     assert check.ok is ok
     assert says in check.detail
 

@@ -333,7 +333,7 @@ class TestDecodeThreads:
         made, asked = source(), []
         monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: asked.append(options) or made)
         every_pair(model).predict_video("x", region=REGION_TEXT, decode_threads=5)
-        assert asked == [{"decode_threads": 5}]
+        assert asked == [{"decode_threads": 5, "decoder": "cpu", "gpu": 0}]
 
     def test_do_not_change_the_frames(self, video):
         one, other = ([frame.image for frame in open_source(video, decode_threads=n).frames()] for n in (1, 3))

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from pretended_nvdec import pretend_nvdec
 from tiny_videos import (
     FRAMES,
     HEIGHT,
@@ -31,7 +32,7 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", params=[*FILES, "database"])
+@pytest.fixture(scope="module", params=[*FILES, "database", "nvdec"])
 def source(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     name, options = FILES.get(request.param, ("v.mp4", {}))
@@ -40,7 +41,10 @@ def source(request, tmp_path_factory):
         video = open_source(path)
         write_video_database(folder / "v.db", video, layout_from_region(video.info, Box(0, 0, WIDTH, HEIGHT)))
         path = folder / "v.db"
-    return open_source(path)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "nvdec":
+            pretend_nvdec(patch)
+        yield open_source(path, decoder="nvdec" if request.param == "nvdec" else "cpu")
 
 
 class TestEveryFrameSource:
