@@ -292,6 +292,26 @@ def test_a_pooling_encoder_reads_no_batch_size_and_answers_in_openvino_as_in_onn
     np.testing.assert_allclose(compiled([given])[0], wanted, atol=0.02 * np.abs(wanted).max())
 
 
+def test_an_installed_engine_that_answers_otherwise_in_int8_fails_the_gate_of_the_stages(tmp_path, monkeypatch):
+    backend = pytest.importorskip("cb_runtime.backends.openvino")
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(registry, "_factories", {**registry._factories, "tiny_late_fusion": tiny_late_fusion})
+    save_checkpoint(
+        tmp_path / "best.pt",
+        epoch=1,
+        model=(model := seeded_late_fusion("shared")),
+        metadata=ModelMetadata("tiny_late_fusion", model_config={"kind": "shared"}),
+    )
+    golden_of(model, 40).save(golden_path(tmp_path / "best.pt"))
+    options = ExportOptions(precision="int8", allow_parity_failure=True)
+    assert not export_checkpoint(tmp_path / "best.pt", options=options).staged.failures
+    right = backend.OpenVinoPart.run
+    monkeypatch.setattr(backend.OpenVinoPart, "run", lambda self, feeds: right(self, feeds) * np.float32("nan"))
+    staged = export_checkpoint(tmp_path / "best.pt", options=options).staged
+    assert not staged
+    assert staged.failures[-1].startswith("Run by openvino, it does not answer as PyTorch did: an answer is not")
+
+
 def test_a_stage_keeps_in_float_what_the_artifact_does():
     options = TargetOptions(precision="int8", calibration=random_inputs(8))
     for names, kept in (
