@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from cb_runtime.contract import Preprocessing
 
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
+
 
 class DeploymentModel(nn.Module):
     """Wrap an architecture so that it takes uint8 pictures.
@@ -41,4 +43,9 @@ class DeploymentModel(nn.Module):
     def normalised(self, image: Tensor) -> Tensor:
         """Return uint8 pictures `(batch, height, width, 3)` as normalised float32 `(batch, 3, height, width)`."""
         # Cast first: TensorRT takes a uint8 input only where a cast is the first node.
-        return (image.float().permute(0, 3, 1, 2) - self.mean) / self.std
+        pictures = image.float().permute(0, 3, 1, 2)
+        if _is_exporting():
+            # Else the tracer remembers that channels lie last in memory, and pooling to 1 x 1 becomes a Gather by
+            # indices that are computed from the batch size, of which OpenVINO makes wrong int8.
+            pictures = pictures.contiguous()
+        return (pictures - self.mean) / self.std

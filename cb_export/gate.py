@@ -78,7 +78,7 @@ class GateReport:
     effects: Mapping[str, tuple[float, float]]
     """Largest logit change that changing one input makes: in PyTorch, in the artifact."""
     failures: tuple[str, ...]
-    """One sentence for each input that lost its effect."""
+    """One sentence for each input that lost its effect, and for each other engine that answers otherwise."""
     engine: Mapping[str, Any]
     """What the artifact ran on."""
     metadata: ModelMetadata

@@ -6,7 +6,7 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from cb_export.graph import example_inputs, trace_part
 from cb_export.modules import WHOLE, is_inside
 from cb_export.quantize import BATCH
 from cb_export.targets import Target, TargetOptions
-from cb_runtime.backends import Feeds, Logits
+from cb_runtime.backends import Feeds, Logits, backends_for
 from cb_runtime.contract import IMAGE_INPUTS, INPUT_NAMES, OUTPUT_SPECS, ModelMetadata, Preprocessing
+from cb_runtime.engine_choice.judging import Judge
 from cb_runtime.errors import UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import GoldenSamples
@@ -165,15 +166,36 @@ def _features_shape(stage: EncoderStage, metadata: ModelMetadata) -> tuple[int, 
 def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: Sequence[int]) -> GateReport:
     """Compare the staged graph with the PyTorch model at the smallest and the largest of some batch sizes.
 
-    `stages.json` then says how it went.
+    In int8 other engines that are installed answer a few golden samples too: each makes integer kernels of the pairs in
+    the file by rules of its own. `stages.json` then says how it went.
     """
     session = open_session(artifact, device="cpu", measure=False)
     assert session.stages is not None  # or opening would have failed
     report = run_gate(_Staged(session, session.stages), reference, golden, tuple(sorted({min(batches), max(batches)})))
+    if session.metadata.precision == "int8":
+        others = problems_of_other_engines(artifact, golden, str(session.describe()["backend"]))
+        report = replace(report, failures=(*report.failures, *others))
     manifest = read_manifest(artifact)
     assert manifest is not None
     replace(manifest, parity=report.to_dict()).save(stages_path(artifact))
     return report
+
+
+def problems_of_other_engines(artifact: Path, golden: GoldenSamples, judged: str) -> Iterator[str]:
+    """Give a sentence for each installed engine that does not answer as PyTorch did, whole or in stages.
+
+    Args:
+        artifact: Complete, its staged graph beside it.
+        golden: A few of them are run.
+        judged: The backend that was compared in full.
+    """
+    for name, backend in backends_for(artifact):
+        if name == judged or not backend.available().ok:
+            continue
+        session = open_session(artifact, device="cpu", backend=name, measure=False)
+        problem = Judge(golden, session.metadata).problem(session)
+        if problem is not None:
+            yield f"Run by {name}, {problem}"
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,29 @@ def _version() -> str:
 
 def _model(core: Any, path: Path) -> Any:  # noqa: ANN401  (openvino is imported when it is first used)
     try:
-        return core.read_model(path)
+        model = core.read_model(path)
     except RuntimeError as error:
         raise ModelError(f"{path} cannot be read by OpenVINO {_version()}: {_cause(error)} {DAMAGED}") from error
+    _shape_biases(model)
+    return model
+
+
+def _shape_biases(model: Any) -> None:  # noqa: ANN401  (see `_model`)
+    """Give the biases of convolutions their shape at once, in place, so that int8 is computed rightly.
+
+    OpenVINO (2026.4) reads from a convolution's result, by a ShapeOf, to how many axes its bias has to be brought.
+    Where the graph uses the batch size as a number, as pooling to 1 x 1 and `expand` make it, that ShapeOf stays and
+    becomes where the batch size is read. With two readers the convolution is not joined with its bias; the CPU plugin
+    joins that with the FakeQuantize behind it, and adds the first channel's bias to all channels.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "Reshape" or not node.get_output_partial_shape(0).is_static:
+            continue
+        bias, shape = (node.input_value(at).get_node() for at in range(2))
+        given = (bias.get_type_name(), shape.get_type_name(), node.get_output_element_type(0).get_type_name())
+        if given[0] == "Constant" and given[1] != "Constant" and given[2] == "f32":
+            values = bias.data.reshape(tuple(node.get_output_shape(0)))
+            node.output(0).replace(require("openvino.opset13").constant(values).output(0))
 
 
 def _compiled(core: Any, model: Any, settings: Settings, path: Path) -> Any:  # noqa: ANN401  (see `_model`)

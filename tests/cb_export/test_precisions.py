@@ -21,12 +21,12 @@ from cb_core.checkpoint import save_checkpoint
 from cb_core.deployment import DeploymentModel
 from cb_export.cli.export import export
 from cb_export.gate import probe_tolerances
-from cb_export.graph import trace
+from cb_export.graph import trace, trace_part
 from cb_export.half import fold_batch_norm, half_model
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.quantize import quantized_weight
 from cb_export.source import read_source
-from cb_export.stages import _encoder_samples
+from cb_export.stages import EncoderStage, _encoder_samples
 from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
 from cb_runtime.contract import INPUT_NAMES, ModelMetadata
@@ -34,7 +34,7 @@ from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.golden import golden_path
 from cb_runtime.parity import TOLERANCES
 from cb_runtime.session import open_session
-from cb_runtime.stages import stages_path
+from cb_runtime.stages import encoder_specs, stages_path
 
 
 def tensors(count=4):
@@ -269,6 +269,47 @@ def test_a_convolution_of_a_concatenation_stays_in_float():
     graph = trace(fold_batch_norm(DeploymentModel(model).eval(), tensors()))
     calibrated = onnx_target.calibrated_graph(graph, TargetOptions(precision="int8", calibration=random_inputs(8)))
     assert set(calibrated.modules.values()) == {"encoders.image.2"}
+
+
+def pooling():
+    """An encoder that pools to one number for each channel, as ResNets do."""
+    return nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_a_pooling_encoder_reads_no_batch_size_and_answers_in_openvino_as_in_onnx_runtime(tmp_path):
+    """A graph that does makes OpenVINO, told nothing else, mix up the biases of quantised convolutions."""
+    torch.manual_seed(0)
+    metadata, encoder = ModelMetadata("tiny"), pooling().eval()
+    pictures, features = encoder_specs(metadata, (8,))
+    graph = trace_part(EncoderStage(encoder, metadata.preprocessing).eval(), (pictures,), (features,))
+    given = random_inputs(16, seed=1)["frame1"]
+    options = TargetOptions(precision="int8", calibration={"pictures": given})
+    onnx_target.build_part(graph, options, tmp_path / "part.onnx")
+    assert not {"Shape", "Gather"} & {node.op_type for node in onnx.load(tmp_path / "part.onnx").graph.node}
+    ort, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    wanted = ort.InferenceSession(tmp_path / "part.onnx").run(None, {"pictures": given})[0]
+    compiled = openvino.Core().compile_model(tmp_path / "part.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled([given])[0], wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_an_installed_engine_that_answers_otherwise_in_int8_fails_the_gate_of_the_stages(tmp_path, monkeypatch):
+    backend = pytest.importorskip("cb_runtime.backends.openvino")
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(registry, "_factories", {**registry._factories, "tiny_late_fusion": tiny_late_fusion})
+    save_checkpoint(
+        tmp_path / "best.pt",
+        epoch=1,
+        model=(model := seeded_late_fusion("shared")),
+        metadata=ModelMetadata("tiny_late_fusion", model_config={"kind": "shared"}),
+    )
+    golden_of(model, 40).save(golden_path(tmp_path / "best.pt"))
+    options = ExportOptions(precision="int8", allow_parity_failure=True)
+    assert not export_checkpoint(tmp_path / "best.pt", options=options).staged.failures
+    right = backend.OpenVinoPart.run
+    monkeypatch.setattr(backend.OpenVinoPart, "run", lambda self, feeds: right(self, feeds) * np.float32("nan"))
+    staged = export_checkpoint(tmp_path / "best.pt", options=options).staged
+    assert not staged
+    assert staged.failures[-1].startswith("Run by openvino, it does not answer as PyTorch did: an answer is not")
 
 
 def test_a_stage_keeps_in_float_what_the_artifact_does():

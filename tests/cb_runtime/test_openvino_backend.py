@@ -3,7 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from tiny_models import tiny_model
 
 from cb_runtime.backends import openvino as backend
@@ -177,3 +180,48 @@ def test_without_openvino_the_extra_is_named(artifact, monkeypatch):
 def test_what_the_cpu_computes_natively_is_told(monkeypatch):
     use(monkeypatch, CpuWith("FP32", "BF16", "INT8", "EXPORT_IMPORT"))
     assert backend.available().detail == "openvino 9.9.1, Abacus 1 computes FP32, BF16, INT8"
+
+
+def quantised_convolution(path, read):
+    """Write a convolution with a bias for each channel between int8 pairs, and the batch size as a number."""
+    random = np.random.default_rng(0)
+    constants = {
+        "weight": random.integers(-64, 65, (4, 3, 3, 3), np.int8),
+        "scale": np.full(4, 0.01, np.float32),
+        "zeros": np.zeros(4, np.int8),
+        "bias": np.array([1, -2, 3, 0.5], np.float32),
+        "step": np.float32(0.15),
+        "zero": np.int8(0),
+        "none": np.int64(0),
+        "one": np.int64(1),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["weight", "scale", "zeros"], ["kernel"], axis=0),
+        helper.make_node("Conv", ["pictures", "kernel", "bias"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "step", "zero"], ["integers"]),
+        helper.make_node("DequantizeLinear", ["integers", "step", "zero"], ["features"]),
+        helper.make_node("Shape", [read], ["batch"], start=0, end=1),
+        helper.make_node("Squeeze", ["batch"], ["count"]),
+        helper.make_node("Range", ["none", "count", "one"], ["rows"]),
+    ]
+    inputs = [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, 8, 8])]
+    outputs = [
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 4, 6, 6]),
+        helper.make_tensor_value_info("rows", TensorProto.INT64, ["rows"]),
+    ]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "quantised", inputs, outputs, initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.mark.parametrize("read", ["pictures", "features"])
+def test_each_channel_of_a_quantised_convolution_gets_its_own_bias(tmp_path, read):
+    """OpenVINO alone adds the first channel's bias to all of them, where a graph reads its batch size."""
+    quantised_convolution(tmp_path / "part.onnx", read)
+    core, settings = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    compiled = backend._compiled(core, backend._model(core, tmp_path / "part.onnx"), settings, tmp_path / "part.onnx")
+    given = np.random.default_rng(1).random((2, 3, 8, 8), np.float32) * 2 - 1
+    wanted = ReferenceEvaluator(str(tmp_path / "part.onnx")).run(None, {"pictures": given})
+    one_step = 0.16  # halves may be rounded up or down
+    np.testing.assert_allclose(compiled([given])["features"], wanted[0], atol=one_step)
+    np.testing.assert_array_equal(compiled([given])["rows"], [0, 1])
