@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,25 @@ def available() -> Availability:
     """Tell whether OpenVINO is installed, and what this CPU computes natively."""
     if importlib.util.find_spec("openvino") is None:
         return Availability(False, "openvino is not installed", "pip install 'cb-toolkit[openvino]'")
-    core = require("openvino").Core()
+    core = _core()
     return Availability(True, f"openvino {_version()}, {_cpu_name(core)} computes {', '.join(capabilities(core))}")
+
+
+def _core() -> Any:  # noqa: ANN401  (see `_model`)
+    """Return the Core that everything in this process shares. Raises MissingPackageError without OpenVINO."""
+    return _kept(require("openvino").Core)
+
+
+@cache
+def _kept(make: Callable[[], Any]) -> Any:  # noqa: ANN401  (see `_model`)
+    """Return what a constructor makes, once, and keep it as long as the process lives.
+
+    A Core's CPU plugin gives the thread that first compiles another stack for signals (`sigaltstack`), and unmaps it
+    when the Core is destroyed, by whichever thread: that may be one that collects garbage. The first thread then dies
+    of the next signal that has a handler, with the process and without a word (OpenVINO 2026.4,
+    https://github.com/openvinotoolkit/openvino/pull/11894).
+    """
+    return make()
 
 
 def capabilities(core: Any) -> tuple[str, ...]:  # noqa: ANN401  (see `_model`)
@@ -80,7 +97,7 @@ def precisions(own: str) -> tuple[str, ...]:
 
     A float32 artifact also runs in bf16 where the CPU computes that natively.
     """
-    lower = own == "fp32" and _CAPABILITIES["bf16"] in capabilities(require("openvino").Core())
+    lower = own == "fp32" and _CAPABILITIES["bf16"] in capabilities(_core())
     return (own, "bf16") if lower else (own,)
 
 
@@ -98,8 +115,7 @@ def open_artifact(path: Path, options: OpenOptions) -> OpenVinoExecutor:
         raise ModelError(
             f"Device {device} was asked for, and OpenVINO runs on the CPU. Use --backend onnxruntime, or --device cpu."
         )
-    ov = require("openvino")
-    core = ov.Core()
+    core = _core()
     model = _model(core, path)
     metadata = _metadata(model, path)
     settings = _settings(core, metadata.precision, options)

@@ -228,8 +228,10 @@ def test_the_model_in_the_box_is_measured_for_real_and_decides_as_pytorch_did():
     choice = session.describe()["engine_choice"]
     assert choice["base"] == "onnxruntime fp32"
     assert {trial["way"] for trial in choice["trials"]} >= {"openvino fp32"}
-    assert all(trial["refused"] is None and trial["ratio"] > 0 for trial in choice["trials"])
-    fastest = max(choice["trials"], key=lambda trial: trial["ratio"])
+    right = [trial for trial in choice["trials"] if trial["refused"] is None]
+    assert {trial["way"] for trial in right} >= {"openvino fp32"}  # bf16 is tried where the CPU has it, and may err
+    assert all(trial["ratio"] > 0 for trial in right)
+    fastest = max(right, key=lambda trial: trial["ratio"])
     taken = fastest["way"] if fastest["ratio"] > TIE else choice["base"]
     assert str(Way(**choice["way"])) == taken
     again = open_session(default_model_path()).describe()

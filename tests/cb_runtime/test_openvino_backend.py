@@ -1,5 +1,8 @@
 """OpenVINO as an engine for ONNX files: precision, streams, and what it is told."""
 
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -225,3 +228,21 @@ def test_each_channel_of_a_quantised_convolution_gets_its_own_bias(tmp_path, rea
     one_step = 0.16  # halves may be rounded up or down
     np.testing.assert_allclose(compiled([given])["features"], wanted[0], atol=one_step)
     np.testing.assert_array_equal(compiled([given])["rows"], [0, 1])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no such signals")
+def test_a_session_that_another_thread_lets_go_takes_no_signal_stack_with_it():
+    script = """
+import signal, sys, threading
+from cb_runtime.session import open_session
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+held = [open_session(sys.argv[1], backend="openvino", precision="fp32", measure=False, threads=1)]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+signal.raise_signal(signal.SIGUSR1)
+"""
+    line = [sys.executable, "-c", script, str(default_model_path())]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

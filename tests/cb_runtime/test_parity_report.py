@@ -162,7 +162,10 @@ def test_verify_writes_its_reports_also_when_parity_fails(session, golden, tmp_p
     model = tiny_model(tmp_path / "best.onnx")
     dataclasses.replace(golden, logits=golden.logits + np.float32(0.5)).save(tmp_path / "best.golden.npz")
     page, document = tmp_path / "new" / "report.html", tmp_path / "report.json"
-    done = CliRunner().invoke(verify, [str(model), "--batch", "1,4", "--report", str(page), "--report", str(document)])
+    done = CliRunner().invoke(
+        verify,
+        [str(model), "--backend", "onnxruntime", "--batch", "1,4", "--report", str(page), "--report", str(document)],
+    )
     assert done.exit_code == 7
     assert "failed</span>" in page.read_text()
     assert [one["batch"] for one in json.loads(document.read_text())["graphs"][0]["batches"]] == [1, 4]
