@@ -1,10 +1,9 @@
 """Train the model in the box: `python -m cb_export.default_model WORK --pictures DIR --footage DIR --fonts DIR`.
 
-Renders bands of captions over pictures, footage and generated textures, trains `aligned_comparison` in four stages
-(many boundaries first, then much that changes behind captions, then captions that differ in one character, then more of
-the last two), tunes its decoding on longer videos, exports it through the parity gate and, with `--install`, puts it
-into `cb_runtime/models/` and its checkpoint into `cb_core/models/`. Every step keeps what is done: run the command
-again after an interruption.
+Renders bands of captions over pictures, footage and generated textures, trains `aligned_comparison` in three stages
+(many boundaries first, then much that changes behind captions, then captions that differ in one character), tunes its
+decoding on longer videos, exports it through the parity gate and, with `--install`, puts it into `cb_runtime/models/`
+and its checkpoint into `cb_core/models/`. Every step keeps what is done: run the command again after an interruption.
 
 The model that is shipped was made of the pictures of Debian's `gnome-backgrounds`, `mate-backgrounds` and
 `plasma-workspace-wallpapers` (scaled to at most 1800 pixels), the fonts of `fonts-dejavu-core`, `fonts-liberation2`,
@@ -18,7 +17,11 @@ ten. So running this gives an equivalent model.
 Its decoding was tuned anew afterwards, on detected regions of 42 videos over mirrored and recoloured crops of the same
 footage: 23 of `cb synth` (15 s; paces normal, restless, similar; seeds 501 to 503) and 19 of
 `benchmarks/independent/development.py` (seed 77). Of decodings that differ by less than one of its 599 boundaries it
-has the one that spans a flicker of two frames.
+has the one that spans a flicker of two frames. `far_margin` was raised from 1.0 to 1.5 on a second development set (24
+videos, seed 77, footage mirrored and recoloured): 0.988 to 0.992 of 373 boundaries at tolerance 1, no caption split.
+
+A fourth stage was tried and left out: ten epochs over 880 further videos, `restless` and `similar`, other seeds. On
+their validation videos macro F1 rose from 0.943 to 0.947, on the second development set boundary F1 did not (0.989).
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ ARCHITECTURE = "aligned_comparison"
 HYPERPARAMETERS = {"epoch_pairs": 46_800, "batch_size": 64, "balance": "none", "patience": 0}
 TUNED = {"learning_rate": 1e-3, "head_learning_rate": 1e-3}
 MINED = {**TUNED, "hard_pairs": 0.25}
-CHANGES: tuple[dict[str, Any], ...] = ({}, TUNED, MINED, MINED)
+CHANGES: tuple[dict[str, Any], ...] = ({}, TUNED, MINED)
 """What each stage does otherwise."""
 DISTANCES = (1, 2, 3, 4, 8, 16)
 """Those that decoding uses, and further ones: what a caption looks like is learnt from all."""
@@ -110,14 +113,6 @@ STAGES = (
         Collection("photo_similar", "pictures", "similar", 320 / 700, 32, 932),
         Collection("texture_similar", "textures", "similar", 160 / 700, 33, 933),
     ),
-    (
-        Collection("footage_restless_2", "footage", "restless", 280 / 700, 41, 941),
-        Collection("footage_similar_2", "footage", "similar", 240 / 700, 42, 942),
-        Collection("photo_similar_2", "pictures", "similar", 120 / 700, 43, 943),
-        Collection("photo_restless_2", "pictures", "restless", 120 / 700, 44, 944),
-        Collection("texture_restless_2", "textures", "restless", 60 / 700, 45, 945),
-        Collection("texture_similar_2", "textures", "similar", 60 / 700, 46, 946),
-    ),
 )
 """What each stage of training adds to what the ones before it saw."""
 
@@ -152,7 +147,7 @@ class Recipe:
     tuning_videos: int = 20
     """Of each pace."""
     tuning_seconds: float = 16.0
-    epochs: tuple[int, ...] = (8, 12, 10, 8)
+    epochs: tuple[int, ...] = (8, 12, 10)
     """Of each stage."""
 
 
@@ -310,7 +305,7 @@ def install(artifact: Path) -> None:
 @click.option(
     "--videos", type=int, default=Recipe.videos, show_default=True, help="Videos of each collection of the first stage."
 )
-@click.option("--epochs", type=int, nargs=4, default=Recipe.epochs, show_default=True, help="Of each of four stages.")
+@click.option("--epochs", type=int, nargs=3, default=Recipe.epochs, show_default=True, help="Of each of three stages.")
 @click.option("--install", "installed", is_flag=True, help="Put the model into cb_runtime/models/.")
 def main(
     report: Report,
@@ -319,7 +314,7 @@ def main(
     footage: Path | None,
     fonts: Path | None,
     videos: int,
-    epochs: tuple[int, int, int, int],
+    epochs: tuple[int, int, int],
     installed: bool,
 ) -> None:
     """Train the model in the box in the folder WORK."""
