@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from needed_cores import needs_two_cores
 from test_parity import golden_of
 from tiny_models import tiny_model
 
@@ -104,6 +105,7 @@ def test_verify_passes_with_the_golden_samples_beside_the_model(model, golden):
     assert result.stdout.strip().splitlines()[-1].startswith("Ran best.onnx with onnxruntime on cpu")
 
 
+@needs_two_cores
 @pytest.mark.parametrize("command", ["verify", "bench"])
 def test_the_engine_asked_for_runs_with_the_streams_asked_for(model, golden, command):
     pytest.importorskip("openvino")

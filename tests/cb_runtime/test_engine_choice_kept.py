@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from needed_cores import needs_two_cores
 from test_engine_choice import golden
 from tiny_models import tiny_model
 
@@ -181,6 +182,7 @@ class TestOpening:
         assert (described["engine_choice"], counted) == (None, [])
         assert described["backend"] == how.get("backend", "onnxruntime")
 
+    @needs_two_cores
     def test_what_only_one_engine_can_do_is_done_by_it(self, artifact, counted):
         described = open_session(artifact, threads=2, streams=2).describe()
         assert (described["backend"], described["streams"], counted) == ("openvino", 2, [])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from needed_cores import needs_two_cores
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from tiny_models import tiny_model
@@ -67,6 +68,7 @@ def test_the_model_in_the_box_decides_as_pytorch_did_whole_and_in_stages():
         assert report, str(report)
 
 
+@needs_two_cores
 @pytest.mark.parametrize("streams", [1, 2])
 def test_batches_that_are_cut_among_streams_have_the_same_answers(streams):
     threads = None if streams == 1 else streams
