@@ -4,7 +4,6 @@ ONNX Runtime is the real one, on the CPU, where it is pretended to have CUDA (`p
 a real GPU.
 """
 
-import gc
 import weakref
 from pathlib import Path
 
@@ -150,7 +149,6 @@ class TestTraffic:
         def strips():
             for strip in moving(96):
                 runtime.bound.clear()  # ours keep what was bound to them
-                gc.collect()
                 alive.append(sum(map(len, batches)))
                 yield strip
 
