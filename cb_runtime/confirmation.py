@@ -40,14 +40,14 @@ def confirmed(path: Path, evidence: Array, distance: int, margin: float) -> Path
         path: Captions found.
         evidence: `(n - distance, 5)` log-evidence for each label of the pair `(frame i, frame i + distance)`.
         distance: Of the pairs, in frames.
-        margin: How much surer, in the mean over the pairs, in natural log units.
+        margin: How much surer of a change, in the mean over the pairs, in natural log units.
     """
     captions: list[_Caption] = []
     for caption in zip(path.starts, path.ends, strict=True):
         captions.append(caption)
         while len(captions) > 1 and not _change(captions[-2], captions[-1], evidence, distance, margin):
             captions[-2:] = [(captions[-2][0], captions[-1][1])]
-    kept = _shown(captions, evidence, distance, margin)
+    kept = _shown(captions, evidence, distance)
     return Path([start for start, _ in kept], [end for _, end in kept])
 
 
@@ -78,7 +78,7 @@ def _change(one: _Caption, other: _Caption, evidence: Array, distance: int, marg
     return len(across) > 0 and bool((across[:, DIFFERENT] - across[:, SAME]).mean() > margin)
 
 
-def _shown(captions: list[_Caption], evidence: Array, distance: int, margin: float) -> list[_Caption]:
+def _shown(captions: list[_Caption], evidence: Array, distance: int) -> list[_Caption]:
     """Return the captions that are more than background."""
     owner = np.zeros(len(evidence) + distance, np.intp)
     for number, (start, end) in enumerate(captions, 1):
@@ -87,7 +87,7 @@ def _shown(captions: list[_Caption], evidence: Array, distance: int, margin: flo
     for number, (start, end) in enumerate(captions, 1):
         near = slice(max(start - distance, 0), end)
         surer = _surer_of(number, owner[: len(evidence)][near], owner[distance:][near], evidence[near])
-        if not len(surer) or surer.mean() > margin:
+        if not len(surer) or surer.mean() > 0:
             kept.append((start, end))
     return kept
 

@@ -155,8 +155,8 @@ class Decoding:
     """Distance in frames of further pairs that confirm what was found, beyond `MAX_DISTANCE` and at most `FARTHEST`; 0:
     there are none. They see more of what moves behind a caption; see `cb_runtime.confirmation`."""
     far_margin: float = 1.0
-    """How much surer those pairs must be, in the mean and in natural log units: of `different` than of `same` to keep a
-    change from caption to caption, and of a caption than of none to keep it."""
+    """How much surer of `different` than of `same` those pairs must be, in the mean and in natural log units, to keep a
+    change from caption to caption. Of a caption they need only be surer than of none."""
 
     def __post_init__(self) -> None:
         weights = self.distance_weights or (1.0,) * len(self.distances)

@@ -61,8 +61,8 @@ def test_a_caption_that_only_close_pairs_see_is_none():
     assert decoded(ONE, NONE) == []
 
 
-def test_the_margin_says_how_sure_far_pairs_must_be():
-    assert decoded(TWO, TWO, far_margin=10.0) == []
+def test_the_margin_says_how_sure_far_pairs_must_be_of_a_change():
+    assert decoded(TWO, TWO, far_margin=10.0) == [(10, 34)]
     assert decoded(TWO, ONE, far_margin=-10.0) == [(10, 22), (22, 34)]
 
 
