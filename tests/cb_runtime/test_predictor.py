@@ -138,7 +138,7 @@ def test_far_pairs_are_scored_beside_whatever_distances_are_asked_for_and_confir
             assert track.statistics["distances"] == [*(distances or (1, 2)), 8]
             found[margin, distances] = frames(track)
     assert found[0.0, None] == found[0.0, (1,)] == [(9, 19), (19, 29)]
-    assert found[1e9, None] == found[1e9, (1,)] == []
+    assert found[1e9, None] == found[1e9, (1,)] == [(9, 29)]
 
 
 def test_the_model_s_calibration_reaches_the_scores(tmp_path, source):
