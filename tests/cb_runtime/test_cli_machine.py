@@ -3,7 +3,6 @@
 import ctypes
 import dataclasses
 import json
-import re
 
 import numpy as np
 import pytest
@@ -174,7 +173,7 @@ def test_doctor_says_where_measured_engines_are_kept_and_what_openvino_computes(
     monkeypatch.setenv("CB_CACHE", str(tmp_path))
     checks = {(check.group, check.name): check for check in doctor.check_machine()}
     assert checks["cache", "engines"].detail == f"{tmp_path / 'engines.json'} holds 0 choices of an engine"
-    assert re.search("computes .*FP32", checks["backend", "openvino"].detail)
+    assert "FP32" in checks["backend", "openvino"].detail.split(" computes ")[1].split(", ")
     (tmp_path / "file").touch()
     monkeypatch.setenv("CB_CACHE", str(tmp_path / "file"))
     (check,) = [check for check in doctor.check_machine() if check.group == "cache"]

@@ -231,7 +231,8 @@ def test_the_model_in_the_box_is_measured_for_real_and_decides_as_pytorch_did():
     assert choice["base"] == "onnxruntime fp32"
     assert {trial["way"] for trial in choice["trials"]} >= {"openvino fp32"}
     right = [trial for trial in choice["trials"] if trial["refused"] is None]
-    assert {trial["way"] for trial in right} >= {"openvino fp32"}  # bf16 is tried where the CPU has it, and may err
+    # Tried only where the CPU has it, bf16 alone may be refused: it rounds.
+    assert all("bf16" in trial["way"] for trial in choice["trials"] if trial["refused"] is not None)
     assert all(trial["ratio"] > 0 for trial in right)
     fastest = max(right, key=lambda trial: trial["ratio"])
     taken = fastest["way"] if fastest["ratio"] > TIE else choice["base"]
