@@ -22,33 +22,31 @@ GPU_FORMATS = {
 """Format in which the CPU decodes, and the one in which a frame comes from the GPU."""
 
 
-class PretendedPacket:
-    def __init__(self, packet):
-        self._packet = packet
+class Pretended:
+    """Is as the real one, but for what a subclass defines."""
+
+    def __init__(self, real):
+        self._real = real
 
     def __getattr__(self, name):
-        return getattr(self._packet, name)
+        return getattr(self._real, name)
 
+
+class PretendedPacket(Pretended):
     def decode(self):
-        return [as_from_gpu(frame) for frame in self._packet.decode()]
+        return [as_from_gpu(frame) for frame in self._real.decode()]
 
 
-class PretendedContainer:
-    def __init__(self, container):
-        self._container = container
-
-    def __getattr__(self, name):
-        return getattr(self._container, name)
-
+class PretendedContainer(Pretended):
     def __enter__(self):
-        self._container.__enter__()
+        self._real.__enter__()
         return self
 
     def __exit__(self, *error):
-        return self._container.__exit__(*error)
+        return self._real.__exit__(*error)
 
     def demux(self, stream):
-        return map(PretendedPacket, self._container.demux(stream))
+        return map(PretendedPacket, self._real.demux(stream))
 
 
 def as_from_gpu(frame):
