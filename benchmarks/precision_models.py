@@ -7,7 +7,7 @@ samples of the model in the box, and the last layer is fitted to their labels by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,11 @@ RIDGE = 1e-2
 
 TARGET = 5.0
 """Logit that the fit aims at for the true label; minus that for the others."""
+
+
+def by_architecture(texts: Sequence[str]) -> dict[str, Path]:
+    """Read options `NAME=FILE`."""
+    return {name: Path(file).resolve() for name, _, file in (text.partition("=") for text in texts)}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from precision_models import Subject, subject_of
+from precision_models import Subject, by_architecture, subject_of
 
 from cb_core.registry import list_architectures
 from cb_runtime import parity
@@ -240,11 +240,6 @@ def _cells(row: Row) -> list[str]:
         "-" if row.agreement is None else f"{row.agreement:.2%} of {row.samples}",
         "-" if row.compared is None else "not finite" if row.max_difference is None else f"{row.max_difference:.2g}",
     ]
-
-
-def by_architecture(texts: Sequence[str]) -> dict[str, Path]:
-    """Read options `NAME=FILE`."""
-    return {name: Path(file).resolve() for name, _, file in (text.partition("=") for text in texts)}
 
 
 def missing_variants(

@@ -41,8 +41,12 @@ def native_bf16() -> bool:
 
 def command(script: str) -> str:
     """Return the command that is running, as it can be typed again; places of this machine have their names alone."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return " ".join(["python", "-m", script, *words])
+    return " ".join(["python", "-m", script, *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    name, equals, value = word.rpartition("=")
+    return name + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.precision_models import by_architecture
 from benchmarks.speed.engines import Engine, engines
 from benchmarks.speed.figures import command, machine, markdown, write_json
 from benchmarks.speed.material import Material, Strips, kept_folder
@@ -91,13 +92,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200, help="frames that count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every engine")
     parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    trained = by_architecture(arguments.checkpoint)
     with kept_folder(arguments.work) as work:
         for name in arguments.architectures:
-            rows += measure(Material(work, name, arguments.seconds), arguments.threads, arguments.frames)
+            material = Material(work, name, arguments.seconds, trained=trained)
+            rows += measure(material, arguments.threads, arguments.frames)
     print(table(rows))
     if arguments.output:
         head = {"command": command("benchmarks.speed.latency"), **machine(), "frames": arguments.frames}

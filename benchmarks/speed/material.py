@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.precision_models import subject_of
+from benchmarks.precision_models import Subject, subject_of
 from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
 from cb_core.synth.collection import render_videos
 from cb_export.pipeline import ExportOptions, export_checkpoint
@@ -42,23 +42,29 @@ class Material:
     """Length of the video."""
     seed: int = SEED
     """Of the video."""
+    trained: Mapping[str, Path] = field(default_factory=dict)
+    """Checkpoints of architectures that were trained; others are as `precision_models` has them."""
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The checkpoint that is exported, with its golden samples."""
+        return subject_of(self.architecture, self.trained, self.folder)
 
     def artifact(self, precision: str) -> Path:
         """Return the ONNX file in a precision, with its staged graph beside it. The gate's verdict stands in it."""
         path = self.folder / f"{self.architecture}_{precision}.onnx"
         if not path.is_file():
-            subject = subject_of(self.architecture, {}, self.folder)
             # Networks that learnt nothing are measured too, so that a failed gate is a figure here and no obstacle.
             options = ExportOptions(
-                precision=precision, golden=subject.golden, allow_parity_failure=True, batches=(1, 16)
+                precision=precision, golden=self.subject.golden, allow_parity_failure=True, batches=(1, 16)
             )
-            export_checkpoint(subject.checkpoint, path, options)
+            export_checkpoint(self.subject.checkpoint, path, options)
         return path
 
     @cached_property
     def model(self) -> torch.nn.Module:
         """The PyTorch architecture, in eval mode."""
-        return model_from_checkpoint(load_checkpoint(subject_of(self.architecture, {}, self.folder).checkpoint)).eval()
+        return model_from_checkpoint(load_checkpoint(self.subject.checkpoint)).eval()
 
     @cached_property
     def video(self) -> Path:

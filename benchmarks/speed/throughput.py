@@ -5,7 +5,7 @@
 Every contender scores all consecutive pairs of the same strips in both directions; a pair counts once. Two ratios stand
 together: against the loop that a user would write, and against the strongest peer of the same precision, which reuses
 nothing. `share of the ceiling` is against the same engine alone on arrays that lie ready (`raw.py`), in the same round.
-Agreement is of labels with the loop's. The networks named `resnet50` learnt nothing but their last layer.
+Agreement is of labels with the loop's. What neither `--checkpoint` nor the box has learnt nothing but its last layer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.precision_models import by_architecture
 from benchmarks.speed.engines import ORT, engines
 from benchmarks.speed.figures import command, machine, markdown, native_bf16, spread, write_json
 from benchmarks.speed.material import Material, Strips, kept_folder
@@ -184,6 +185,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads of every engine")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="leave out torch.compile")
     parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
 
@@ -195,9 +197,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows: list[Row] = []
+    trained = by_architecture(arguments.checkpoint)
     with kept_folder(arguments.work) as work:
         for architecture in arguments.architectures:
-            measured = measure(Material(work, architecture, arguments.seconds), arguments)
+            measured = measure(Material(work, architecture, arguments.seconds, trained=trained), arguments)
             print(f"\n{architecture}\n\n{table(measured)}", flush=True)
             rows += measured
     if arguments.output:

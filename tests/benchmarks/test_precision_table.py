@@ -117,7 +117,7 @@ def test_batch_sizes_and_a_dataset_to_judge_on_reach_the_export(tmp_path, monkey
 
 
 def test_files_are_given_by_architecture(tmp_path):
-    assert precisions.by_architecture([f"one={tmp_path}/a=b.pt", "two=b.pt"]) == {
+    assert precision_models.by_architecture([f"one={tmp_path}/a=b.pt", "two=b.pt"]) == {
         "one": tmp_path / "a=b.pt",
         "two": Path("b.pt").resolve(),
     }

@@ -120,3 +120,22 @@ def test_packets_are_repeated_without_gaps(tmp_path):
     source = open_source(tmp_path / "thrice.mp4")
     times = [frame.pts * source.info.time_base for frame in source.frames()]
     assert times == [Fraction(index, 25) for index in range(30)]
+
+
+def test_figures_name_no_place_of_the_machine_they_were_measured_on(monkeypatch):
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.speed import figures
+
+    monkeypatch.setattr(sys, "argv", ["script", "--work", "/a/work", "--checkpoint", "one=/a/best.pt", "x=1.pt"])
+    assert figures.command("script") == "python -m script --work work --checkpoint one=best.pt x=1.pt"
+
+
+def test_a_trained_checkpoint_stands_in_for_a_prepared_one(tmp_path):
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.speed.material import Material
+
+    checkpoint = tmp_path / "best.pt"
+    given = Material(tmp_path, "compact_aligned_resnet", 1, trained={"compact_aligned_resnet": checkpoint})
+    assert given.subject.checkpoint == checkpoint
+    other = Material(tmp_path, "compact_aligned_resnet", 1, trained={"another": checkpoint})
+    assert other.subject.checkpoint != checkpoint
