@@ -50,7 +50,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 def measure(video: Path, distances: tuple[int, ...], arguments: argparse.Namespace) -> dict[str, Any]:
     """Score one video by all contenders in turn, round after round."""
     predictor = BoundaryPredictor(
-        arguments.checkpoint, device="cpu", backend=arguments.backend, threads=usable_cores(), measure=False
+        arguments.checkpoint, device="cpu", backend=arguments.backend, threads=usable_cores(), measure=False, coarse=1
     )
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     cpu: dict[str, list[float]] = {name: [] for name in CONTENDERS}

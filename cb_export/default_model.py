@@ -275,7 +275,7 @@ def finish_default_model(work: Path, checkpoint: Path, progress: Progress) -> Pa
     load_golden_samples(golden_path(checkpoint)).sample(GOLDEN).save(golden)
     _save_weights(checkpoint, weights)
     plain = export_checkpoint(weights, work / "untuned.onnx", ExportOptions(golden=golden), progress)
-    predictor = BoundaryPredictor(plain.path, "cpu", measure=False)
+    predictor = BoundaryPredictor(plain.path, "cpu", measure=False, coarse=1)
     scored = list(score_once(predictor, find_videos(work / "tuning"), TRUTH, distances=SCORED, progress=progress))
     tune_decoding(predictor, scored, progress).save(work / "decoding.json")
     options = ExportOptions(golden=golden, decoding=decoding_from_file(work / "decoding.json"))

@@ -41,7 +41,7 @@ from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.scored_video import NO_TEXT, ScoredVideo, unscored
 from cb_runtime.session import open_session
-from cb_runtime.skipping import Skipping
+from cb_runtime.skipping import USUAL, Skipping
 from cb_runtime.source_scoring import score_source
 from cb_runtime.video import check_decoder, open_source
 from cb_runtime.video.types import FrameSource
@@ -89,8 +89,8 @@ class BoundaryPredictor:
         font_encoder: FontEncoder | None = None,
         reuse: bool = True,
         public_key: str | Path | None = None,
-        skip: str = Skipping.skip,
-        coarse: int = Skipping.coarse,
+        skip: str = USUAL.skip,
+        coarse: int = USUAL.coarse,
     ) -> None:
         self.skipping = Skipping(skip, coarse)
         if batch_size is not None and batch_size < 1:

@@ -76,7 +76,7 @@ class PairScores:
 
 def no_scores(distances: tuple[int, ...] = Decoding.distances) -> PairScores:
     """Return the scores of a video without pairs."""
-    return _by_distance(Looked([], array("L"), 0), 0, distances)
+    return _by_distance(Looked(array("f"), array("L"), 0), 0, distances)
 
 
 def score_strips(
@@ -135,7 +135,7 @@ def score_strips(
         size = min(wanted.coarse * batch_size, MOST_FRAMES)  # so that the first comparisons fill a batch
         windows = pipeline.ahead(windows_of(kept, size), "compare", depth=1, count=len)
         with pipeline.working("search"):
-            looked = search_coarse_to_fine(model, windows, distances, wanted.coarse, tell)
+            looked = search_coarse_to_fine(_in_parts(model, session, pipeline), windows, distances, wanted.coarse, tell)
     frames = len(kept.numbers)
     if told < frames:
         tell(frames)
@@ -150,13 +150,26 @@ def _look_at_all(
     told: Callable[[int], None],
 ) -> Looked:
     """Score every pair of frames, unless the same strips stand for another pair that was scored."""
-    answers, answer_of = [], array("L")
+    answers, answer_of = array("f"), array("L")
     frames = kept.for_each_frame(frame for batch in encoded for frame in zip(*batch, strict=True))
     for places, batch in model.answers(_pairs(frames, distances, answer_of)):
-        answers.append(batch)
+        answers.frombytes(batch.tobytes())
         counted(len(places))
         told(places[-1][1] + 1)
     return Looked(answers, answer_of, kept.count)
+
+
+def _in_parts(model: PairModel, session: Session, pipeline: Pipeline) -> PairModel:
+    """Return the model with its time booked to parts of the stage that asks it."""
+
+    def answers(pairs: Iterable[Pair]) -> Iterator[tuple[list[Place], Probabilities]]:
+        name = "classify" if session.stages else "model"
+        return pipeline.inside(model.answers(pairs), name, unit="pairs", count=lambda batch: len(batch[0]))
+
+    def encoded(strips: Iterable[Image]) -> Iterator[Encoded]:
+        return pipeline.inside(model.encoded(strips), "encode", count=_frames_in)
+
+    return PairModel(encoded if session.stages else model.encoded, answers)
 
 
 def _model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
@@ -293,15 +306,11 @@ def _probabilities(logits: Logits, places: list[Place]) -> Probabilities:
     return softmax(logits)
 
 
-def _joined(batches: list[Probabilities]) -> Probabilities:
-    return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *batches])
-
-
 def _by_distance(looked: Looked, frames: int, distances: tuple[int, ...]) -> PairScores:
     """Give each pair its answer, and sort pairs by frame, distance and direction into arrays."""
     scored = np.arange(frames)[:, None] >= distances
     distance_of = np.broadcast_to(distances, scored.shape)[scored]
-    answers = _joined(looked.answers)
+    answers = np.array(looked.answers, np.float32, copy=None).reshape(-1, len(LABELS))
     both = answers[np.frombuffer(looked.answer_of, looked.answer_of.typecode)].reshape(-1, 2, len(LABELS))
     forward_at, backward_at = ({d: both[distance_of == d, way] for d in distances} for way in (0, 1))
     return PairScores(forward_at, backward_at, looked.frames_encoded, len(answers))

@@ -10,7 +10,7 @@ import click
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import require
-from cb_runtime.skipping import Skipping
+from cb_runtime.skipping import USUAL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,8 +35,8 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--min-frames", type=int, help="Shortest caption, in frames.  [default: as cb infer]")
 @click.option("--change-penalty", type=float, help="See cb infer.  [default: as cb infer]")
-@click.option("--skip", default=Skipping.skip, show_default=True, help="See cb infer.")
-@click.option("--coarse", type=int, default=Skipping.coarse, show_default=True, help="See cb infer.")
+@click.option("--skip", default=USUAL.skip, show_default=True, help="See cb infer.")
+@click.option("--coarse", type=int, default=USUAL.coarse, show_default=True, help="See cb infer.")
 @click.option("--worst", default=24, show_default=True, help="Pictures of missed, false and shifted boundaries.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @engine_options

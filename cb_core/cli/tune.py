@@ -56,7 +56,7 @@ def tune(
     from cb_core.evaluation.tuning import SCORED, tune_decoding
     from cb_runtime.predictor import BoundaryPredictor
 
-    predictor = BoundaryPredictor(checkpoint, device, threads=threads)
+    predictor = BoundaryPredictor(checkpoint, device, threads=threads, coarse=1)
     with report.progress() as progress:
         scored = list(score_once(predictor, find_videos(videos), layout, distances=SCORED, progress=progress))
         tuning = tune_decoding(predictor, scored, progress)

@@ -12,7 +12,7 @@ import click
 from cb_runtime.cli.console import Report, reporting
 from cb_runtime.cli.engine_options import engine_options
 from cb_runtime.errors import StorageError, UsageError
-from cb_runtime.skipping import Skipping
+from cb_runtime.skipping import USUAL
 
 if TYPE_CHECKING:
     from cb_runtime.errors import CbError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--skip",
-    default=Skipping.skip,
+    default=USUAL.skip,
     show_default=True,
     help="Frames that share the work of one before: none, equal (the same to the bit; changes no result), noise "
     "(differ by no more than noise).",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--coarse",
     type=int,
-    default=Skipping.coarse,
+    default=USUAL.coarse,
     show_default=True,
     help="Compare frames 2, 4, 8 or 16 apart first, and look between them only where something may have changed; "
     "1 looks at all.",

@@ -62,7 +62,7 @@ def clock_for(profile: Profile | None, name: str, unit: str, state: int = BUSY, 
 def working(profile: Profile | None, name: str, *, unit: str = "frames", streaming: bool = True) -> Iterator[None]:
     """Book the time of a block, in this thread, to a stage of a profile; None: to nobody.
 
-    `streaming` is False for what is done before or after the stages that run beside each other.
+    `streaming` is False for what is done before or after the stages that run beside each other, or is part of one.
     """
     clock = clock_for(profile, name, unit, streaming=streaming)
     with running(clock):

@@ -33,7 +33,7 @@ class StageProfile:
         self.unit = unit
         """What its items are, e.g. `frames`."""
         self.streaming = streaming
-        """True when it runs beside other stages; False for what is done before or after them."""
+        """True when it runs beside other stages; False for what is done before or after them, or is part of one."""
         self.items = 0
         self.seconds = np.zeros(3)
         """Seconds busy, waiting for input and waiting for output, float64 `(3,)`."""

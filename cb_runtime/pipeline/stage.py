@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from cb_runtime.pipeline.clock import Clock, clock_for, current_clock, running, working
+from cb_runtime.pipeline.clock import Clock, clock_for, counted, current_clock, running, working
 from cb_runtime.pipeline.profile import BUSY, INPUT, OUTPUT, Profile
 
 T = TypeVar("T")
@@ -210,6 +210,20 @@ class Pipeline:
         self._stages.append(stage)  # before it starts, so that no interrupt leaves it behind
         stage.start()
         return stage
+
+    def inside(
+        self, items: Iterable[T], name: str, *, unit: str = "frames", count: Callable[[T], int] = _one
+    ) -> Iterator[T]:
+        """Give `items`, booking the time that making them takes to a part of the stage that reads them, and to both."""
+        iterator = iter(items)
+        while True:
+            with self.working(name, unit=unit, streaming=False):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+                counted(count(item))
+            yield item
 
     def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:
         """Book the time of a block, in this thread, to a stage; see `working`."""

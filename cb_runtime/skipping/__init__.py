@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cb_runtime.skipping.options import SKIPS, Skipping
+from cb_runtime.skipping.options import SKIPS, USUAL, Skipping
 
-__all__ = ["SKIPS", "Skipping"]
+__all__ = ["SKIPS", "USUAL", "Skipping"]

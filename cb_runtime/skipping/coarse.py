@@ -171,7 +171,7 @@ class _Known:
         self.strips: dict[int, Image] = {}
         self.rows: dict[Place, tuple[int, int]] = {}
         """Rows of the answers of each pair of strips, forward and backward."""
-        self.answers: list[Probabilities] = []
+        self.answers = array("f")
         self.frames_encoded = 0
         self._count = 0
 
@@ -188,13 +188,12 @@ class _Known:
         for key in new:
             self.rows[key] = self._count, self._count + (key[0] != key[1])
             self._count = self.rows[key][1] + 1
-        batches = [batch for _, batch in self._model.answers(self._directed(new))]
-        answers = np.concatenate(batches)
+        answers = np.concatenate([batch for _, batch in self._model.answers(self._directed(new))])
         offset = self._count - len(answers)
         for key in new:
             forward, backward = (answers[row - offset] for row in self.rows[key])
             self._labels[key] = _still_label(forward, backward)
-        self.answers += batches
+        self.answers.frombytes(answers.tobytes())
 
     def _directed(self, pairs: Mapping[Place, Place]) -> Iterator[Pair]:
         for (one, other), place in pairs.items():

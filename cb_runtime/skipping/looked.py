@@ -38,8 +38,8 @@ class PairModel:
 class Looked:
     """What the model said of a video, and which answer is whose."""
 
-    answers: list[Probabilities]
-    """In the order in which the model was asked."""
+    answers: array[float]
+    """float32 label probabilities, `len(LABELS)` for each pair, in the order in which the model was asked."""
     answer_of: array[int]
     """Row of the answers of each pair, by later frame, distance and direction."""
     frames_encoded: int

@@ -32,3 +32,8 @@ class Skipping:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return asdict(self)
+
+
+USUAL = Skipping(EQUAL, 4)
+"""What is skipped in videos unless the caller says otherwise: no boundary is known to be lost by it, see
+`benchmarks/skipping.py`; `Skipping()` changes no answer at all."""

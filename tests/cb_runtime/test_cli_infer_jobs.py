@@ -165,7 +165,7 @@ def test_what_is_wrong_with_the_model_ends_all(run, folder, monkeypatch):
 
 def test_a_profile_is_of_all_videos_and_has_the_model_they_share(run, folder, tmp_path):
     document = json.loads(
-        run(folder, "--jobs", "2", "--skip", "none", "--profile", tmp_path / "t.png", "--json").stdout
+        run(folder, "--jobs", "2", "--skip", "none", "--coarse", "1", "--profile", tmp_path / "t.png", "--json").stdout
     )
     items = {row["name"]: row["items"] for row in document["profile"]["stages"]}
     assert items["decode"] == 80

@@ -89,7 +89,17 @@ class TestProfile:
         result = run(video, "--profile", picture)
         assert result.exit_code == 0, result.output
         assert cv2.imread(str(picture)) is not None
-        for text in ("layout", "decode", "strips", "model", "spans", "waits for input", "sets the rate", "20 frames"):
+        for text in (
+            "layout",
+            "decode",
+            "strips",
+            "search",
+            "model",
+            "spans",
+            "waits for input",
+            "sets the rate",
+            "20 frames",
+        ):
             assert text in result.stdout
         assert str(picture) in result.stdout.replace("\n", "")
 

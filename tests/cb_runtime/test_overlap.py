@@ -29,7 +29,7 @@ LEVELS = levels_of(*RUNS)
 
 def every_pair(*arguments, **options):
     """Return a predictor that looks at every pair: in these videos most frames are equal."""
-    return BoundaryPredictor(*arguments, **({"skip": "none"} | options))
+    return BoundaryPredictor(*arguments, **({"skip": "none", "coarse": 1} | options))
 
 
 @pytest.fixture(scope="module")
@@ -310,9 +310,15 @@ def test_a_profile_of_a_staged_model_has_encoder_and_classifier(source):
 def test_a_profile_of_a_coarse_to_fine_search_has_its_stages(source):
     source(LEVELS[:40])
     profile = Profile()
-    every_pair(threads=1, backend="onnxruntime", coarse=8).predict_video("x", region=REGION_TEXT, profile=profile)
-    items = {stage.name: stage.items for stage in profile.stages}
-    assert (items["compare"], items["search"]) == (40, 40)
+    predictor = every_pair(threads=1, backend="onnxruntime", coarse=8)
+    track = predictor.predict_video("x", region=REGION_TEXT, profile=profile)
+    stages = {stage.name: stage for stage in profile.stages}
+    assert (stages["compare"].items, stages["search"].items) == (40, 40)
+    assert stages["encode"].items == track.statistics["frames_encoded"]
+    assert stages["classify"].items == track.statistics["pairs_scored"]
+    parts = stages["encode"].seconds.sum() + stages["classify"].seconds.sum()
+    assert 0 < parts <= stages["search"].seconds.sum(), "they are parts of the search"
+    assert not any(stages[part].streaming for part in ("encode", "classify")), "the search as a whole sets the rate"
 
 
 class TestDecodeThreads:

@@ -127,7 +127,7 @@ def search(levels, first, window, label=None, alike=np.array_equal, told=lambda 
     model = PairModel(lambda strips: ((strip[None], strip[None]) for strip in strips), answers)
     strips = (np.full((16, 24, 3), level, np.uint8) for level in levels)
     looked = search_coarse_to_fine(model, windows_of(KeptStrips(strips, alike), window), distances, first, told)
-    found = np.concatenate([np.zeros((0, 5), np.float32), *looked.answers])[np.array(looked.answer_of, int)]
+    found = np.array(looked.answers, np.float32).reshape(-1, 5)[np.array(looked.answer_of, int)]
     return found.argmax(axis=1)
 
 
