@@ -77,6 +77,9 @@ TALL_LINE = 1.35
 LONG_LINE = 2.5
 """A line is at least this many times as wide as it is high, when its height alone is no reason to take it for one."""
 
+FARTHEST_GAP = 2.0
+"""What is not in line with captions is no part of them when it lies more than so many heights of a line beside them."""
+
 MOST_REGIONS = 4
 """Regions told of; each further one looks less like captions."""
 
@@ -212,8 +215,10 @@ def _anchor(captions: list[Block], frame_width: int) -> str:
 
 def _region(captions: list[Block], anchor: str, frame_width: int, frame_height: int) -> Box:
     line_height = median(line.height for block in captions for line in block.lines)
-    rows = union(usual_lines(_aligned_lines(captions, anchor, frame_width)))
-    left, right = _horizontal(captions, anchor, frame_width, HORIZONTAL_PADDING * line_height)
+    lines = usual_lines(_aligned_lines(captions, anchor, frame_width))
+    rows = union(lines if len(distinct(captions)) < FEW else _long_or_not_alone(lines))
+    within = _within_reach(captions, anchor, frame_width, FARTHEST_GAP * line_height)
+    left, right = _horizontal(within, anchor, frame_width, HORIZONTAL_PADDING * line_height)
     padding = max(VERTICAL_PADDING * line_height, (MIN_HEIGHT * frame_height - rows.height) / 2)
     top, bottom = max(0, round(rows.top - padding)), min(frame_height, round(rows.bottom + padding))
     return Box(max(0, round(left)), top, min(frame_width, round(right)), bottom)
@@ -253,6 +258,25 @@ def usual_lines(lines: list[Box]) -> list[Box]:
         return line.width >= LONG_LINE * line.height and not any(beside(line, other) for other in usual)
 
     return [line for line in lines if line in usual or alone(line)]
+
+
+def _long_or_not_alone(lines: list[Box]) -> list[Box]:
+    """Return the lines without short ones at whose height no other text was seen: shapes that were taken for text."""
+
+    def another_beside(line: Box) -> bool:
+        return any(beside(line, other) and not same_place(line, other, DRIFT) for other in lines)
+
+    return [line for line in lines if line.width >= LONG_LINE * line.height or another_beside(line)] or lines
+
+
+def _within_reach(captions: list[Block], anchor: str, frame_width: int, gap: float) -> list[Block]:
+    """Return the blocks without those neither in line with the anchor nor within a gap of all that are."""
+    middle = median(_place(block.box, anchor) for block in captions)
+    in_line = [block for block in captions if abs(_place(block.box, anchor) - middle) <= ALIGNED * frame_width]
+    if not in_line:
+        return captions
+    whole = union(block.box for block in in_line)
+    return [block for block in captions if whole.left - gap <= block.box.right and block.box.left <= whole.right + gap]
 
 
 def _horizontal(captions: list[Block], anchor: str, frame_width: int, padding: float) -> tuple[float, float]:

@@ -150,6 +150,29 @@ def test_a_square_shape_above_a_caption_does_not_make_the_region_tall():
     assert layout.region.height <= 1.5 * LINE
 
 
+def test_a_shape_above_the_start_of_a_caption_does_not_make_the_region_tall_however_often_it_is_seen():
+    below = line(440)
+    shape = Box(below.left, below.top - LINE - 4, below.left + LINE, below.top - 4)
+    layout = detected([[line(width)] for width in WIDTHS] + [[shape, below], [shape, below]])
+    assert layout.region.height <= 1.5 * LINE
+
+
+def test_a_short_upper_line_is_inside_where_another_is_seen_at_its_height():
+    below = line(440)
+    short = Box(below.left, below.top - LINE - 4, below.left + LINE, below.top - 4)
+    upper = Box(line(600).left, short.top, line(600).right, short.bottom)
+    layout = detected([[line(width)] for width in WIDTHS] + [[short, below], [upper, line(500)]])
+    assert contains(layout.region, [short, upper, below], margin=2)
+
+
+def test_a_shape_far_beside_captions_does_not_make_the_region_wide():
+    captions = [line(width) for width in (300, 420, 260, 380)]
+    shape = Box(1150, captions[0].top - 4, 1200, captions[0].bottom + 4)
+    layout = detected([[caption] for caption in captions] + [[shape], []])
+    assert contains(layout.region, captions, margin=2)
+    assert layout.region.right < shape.left
+
+
 @pytest.mark.parametrize("overlay", [LOGO, Box(0, 672, WIDTH, 712)])
 def test_only_a_logo_or_only_a_ticker_gives_no_layout(overlay):
     assert detected([[overlay]] * 12) is None
