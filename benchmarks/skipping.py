@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -180,31 +181,32 @@ def found_in(
     return Found(clip.truth, predicted_boundaries(spans, len(clip.strips)), scores)
 
 
-def cpu_seconds(predictor: BoundaryPredictor, clip: Clip, rounds: int) -> dict[str, list[float]]:
+def cpu_seconds(predictor: BoundaryPredictor, clip: Clip, ways: Sequence[str], rounds: int) -> dict[str, list[float]]:
     """Return the process time of scoring a clip in each way, by turns."""
-    spent: dict[str, list[float]] = {name: [] for name in WAYS}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for name, skipping in WAYS.items():
+        for name in ways:
             began = time.process_time()
-            scores_of(predictor, predictor.session, clip, skipping)
+            scores_of(predictor, predictor.session, clip, WAYS[name])
             spent[name].append(time.process_time() - began)
     return spent
 
 
 def measure(predictor: BoundaryPredictor, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run all ways on one set."""
+    """Run the ways asked for on one set."""
+    ways = [EXACT, *(name for name in arguments.ways if name != EXACT)]
     remembering = RememberingSession(Remembering(predictor.session.stages))
-    found: dict[str, list[Found]] = {name: [] for name in WAYS}
-    scoring: dict[str, list[float]] = {name: [] for name in WAYS}
-    whole: dict[str, list[float]] = {name: [] for name in WAYS}
+    found: dict[str, list[Found]] = {name: [] for name in ways}
+    scoring: dict[str, list[float]] = {name: [] for name in ways}
+    whole: dict[str, list[float]] = {name: [] for name in ways}
     frames = 0
     for number, clip in enumerate(clips(predictor, folder, arguments.videos)):
         frames += len(clip.strips)
-        for name, skipping in WAYS.items():
-            found[name].append(found_in(predictor, remembering, clip, skipping))
+        for name in ways:
+            found[name].append(found_in(predictor, remembering, clip, WAYS[name]))
         remembering.stages.forget()
         if number < arguments.timed:
-            spent = cpu_seconds(predictor, clip, arguments.rounds)
+            spent = cpu_seconds(predictor, clip, ways, arguments.rounds)
             for name, times in spent.items():
                 exact = spent[EXACT]
                 scoring[name] += [ours / theirs for ours, theirs in zip(times, exact, strict=True)]
@@ -213,7 +215,7 @@ def measure(predictor: BoundaryPredictor, folder: Path, arguments: argparse.Name
                     for ours, theirs in zip(times, exact, strict=True)
                 ]
         print(f"{folder.name}: {clip.truth.path.stem}, {time.process_time():.0f} s of CPU", file=sys.stderr, flush=True)
-    rows = {name: _row(found[name], found[EXACT], scoring[name], whole[name]) for name in WAYS}
+    rows = {name: _row(found[name], found[EXACT], scoring[name], whole[name]) for name in ways}
     return {"videos": len(found[EXACT]), "frames": frames, "rows": rows}
 
 
@@ -273,6 +275,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", type=Path, help="folders of videos with their truth beside them")
     parser.add_argument("--checkpoint", type=Path, help="an artifact with its staged graph; the model in the box")
     parser.add_argument("--videos", type=int, default=16, help="at most so many videos of each set")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="what is compared with exact")
     parser.add_argument("--timed", type=int, default=1, help="videos of each set that are timed")
     parser.add_argument("--rounds", type=int, default=1, help="rounds of timing")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON, beside those of other sets")
@@ -292,13 +295,13 @@ def main() -> None:
 
 def _settings(predictor: BoundaryPredictor, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
-        "command": " ".join(["python", "benchmarks/skipping.py", *(Path(word).name for word in sys.argv[1:])]),
+        "command": shlex.join(["python", "benchmarks/skipping.py", *(Path(word).name for word in sys.argv[1:])]),
         "model": predictor.model,
         "decoding": dataclasses.asdict(predictor.metadata.decoding),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {package: version(package) for package in ("cb-toolkit", "onnxruntime", "numpy")},
-        "ways": {name: skipping.to_dict() for name, skipping in WAYS.items()},
+        "ways": {name: WAYS[name].to_dict() for name in WAYS if name == EXACT or name in arguments.ways},
         "timed": arguments.timed,
         "rounds": arguments.rounds,
     }
