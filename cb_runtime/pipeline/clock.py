@@ -10,14 +10,25 @@ from cb_runtime.pipeline.profile import BUSY, INPUT, Profile, StageProfile
 
 
 class Clock:
-    """Tells a profile what one thread does with its time in one stage."""
+    """Tells a profile what one thread does with its time in one stage.
 
-    def __init__(self, profile: Profile | None, stage: StageProfile | None, state: int = BUSY) -> None:
-        self._profile, self._stage, self._state = profile, stage, state
+    Args:
+        profile: None tells nobody.
+        stage: Of the profile.
+        state: The first one.
+        whole: The clock of the stage that this one is a part of, which waits when its part does.
+    """
+
+    def __init__(
+        self, profile: Profile | None, stage: StageProfile | None, state: int = BUSY, whole: Clock | None = None
+    ) -> None:
+        self._profile, self._stage, self._state, self._whole = profile, stage, state, whole
         self._since = profile.clock() if profile else 0.0
 
     def switch(self, state: int) -> None:
         """Book the time since the last switch, and go over to another state."""
+        if self._whole is not None:
+            self._whole.switch(state)
         if self._profile is None or self._stage is None:
             return
         now = self._profile.clock()
@@ -55,7 +66,8 @@ def clock_for(profile: Profile | None, name: str, unit: str, state: int = BUSY, 
     """Return a clock for a stage of a profile, or one that tells nobody."""
     if profile is None:
         return NO_CLOCK
-    return Clock(profile, profile.stage(name, unit, streaming=streaming), state)
+    whole = None if streaming else current_clock()
+    return Clock(profile, profile.stage(name, unit, streaming=streaming), state, whole)
 
 
 @contextmanager

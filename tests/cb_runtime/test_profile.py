@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cb_runtime.pipeline import Pipeline, Profile, counted, working
+from cb_runtime.pipeline.clock import waiting
 from cb_runtime.pipeline.profile import BINS, BUSY, FIRST_BIN_SECONDS, INPUT, OUTPUT
 from cb_runtime.pipeline.timeline import COLOURS, LEFT, PLOT, ROW, TOP, save_timeline, timeline_picture
 
@@ -73,6 +74,27 @@ def test_the_stage_that_is_busy_longest_sets_the_rate_among_those_that_run_side_
     assert (document["rate_set_by"], document["longest_busy"]) == ("reader", "layout")
     empty = Profile(clock).to_dict()
     assert (empty["rate_set_by"], empty["longest_busy"]) == (None, None)
+
+
+def test_a_part_of_a_stage_has_its_share_of_the_stage_s_time_and_the_stage_waits_with_it(profile, clock):
+    def items():
+        for _ in range(4):
+            clock.passes(2)
+            with waiting():
+                clock.passes(3)
+            yield "item"
+
+    pipeline = Pipeline(overlapped=False, profile=profile)
+    with pipeline.working("whole"):
+        clock.passes(10)
+        for _ in pipeline.inside(items(), "part", unit="pairs", count=lambda item: 5):
+            clock.passes(1)
+            counted(7)
+    stages = {stage.name: stage for stage in profile.stages}
+    assert stages["part"].seconds.tolist() == [8, 12, 0]
+    assert stages["whole"].seconds.tolist() == [10 + 8 + 4, 12, 0]
+    assert (stages["part"].items, stages["whole"].items) == (20, 28)
+    assert profile.slowest() is stages["whole"]
 
 
 def test_shares_of_a_stage_sum_to_one(profile, clock):
