@@ -35,11 +35,12 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--band", is_flag=True, help="Render only the rows around the captions: fast, for training.")
 @click.option(
     "--pace",
-    type=click.Choice(["normal", "fast", "restless", "similar"]),
+    type=click.Choice(["normal", "fast", "restless", "similar", "bare"]),
     default="normal",
     show_default=True,
     help="How captions follow each other: as in films; for training, many hard boundaries a second, many cuts and much "
-    "movement behind each caption, or captions that mostly differ in one character.",
+    "movement behind each caption, captions that mostly differ in one character, or cuts behind text that often has "
+    "neither outline nor box.",
 )
 @click.option("--jobs", type=int, help="Processes that render; one per CPU core when left out.")
 @click.option("--overwrite", is_flag=True, help="Replace videos that were rendered with other settings.")

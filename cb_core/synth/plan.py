@@ -160,8 +160,8 @@ def plan_video(options: SynthOptions, index: int) -> VideoPlan:
     """Decide everything about video `index`."""
     encoding, timing = plan_timing(options, index)
     size = options.size or SIZES[int(generator_for(options, index, "size").choice(len(SIZES), p=_SIZE_ODDS))]
-    style = pick_style(generator_for(options, index, "style"), find_fonts(options.fonts), *size)
     pace = PACES[options.pace]
+    style = pick_style(generator_for(options, index, "style"), find_fonts(options.fonts), *size, bare=pace.bare)
     script = generator_for(options, index, "script")
     without = bool(script.random() < pace.without_captions) if pace.without_captions else False
     rng = generator_for(options, index, "distractors")

@@ -39,17 +39,23 @@ class Pace:
     """Lengths of shots are divided by this."""
     moving: float = 0.0
     """Share of shots of still pictures over which cut-outs of other pictures move."""
+    bare: float = 0.0
+    """Share of videos whose captions are made to have neither outline nor box; others may have none by chance."""
 
+
+_QUICK = {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}
 
 PACES = {
     "normal": Pace(1.0, {"none": 0.4, "frame": 0.05, "short": 0.15, "pause": 0.28, "long": 0.12}, 0.22, 0.0),
-    "fast": Pace(2.5, {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}, 0.4, 0.1),
-    "restless": Pace(1.6, {"none": 0.46, "frame": 0.1, "short": 0.16, "pause": 0.2, "long": 0.08}, 0.45, 0.1, 4.0, 0.5),
+    "fast": Pace(2.5, _QUICK, 0.4, 0.1),
+    "restless": Pace(1.6, _QUICK, 0.45, 0.1, 4.0, 0.5),
     "similar": Pace(2.0, {"none": 0.66, "frame": 0.1, "short": 0.1, "pause": 0.1, "long": 0.04}, 0.85, 0.05, 2.0, 0.3),
+    "bare": Pace(1.6, _QUICK, 0.45, 0.1, 4.0, 0.5, 0.5),
 }
 """`normal` resembles subtitles of films. The others are for training: `fast` has many boundaries a second, and many
 that are hard; `restless` has many cuts and much movement behind each caption, which are no boundaries; in `similar`
-most captions differ in one character from the one before."""
+most captions differ in one character from the one before; `bare` is `restless` where half the videos have text without
+outline and box."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,11 @@ class CaptionStyle:
         }
 
 
+_LOOKS = {"outline": 0.38, "shadow": 0.11, "both": 0.21, "lines": 0.14, "block": 0.1, "plain": 0.06}
+_BARE_LOOKS = {"shadow": 0.7, "plain": 0.3}
+"""How text is set off from what is behind it, to its share."""
+
+
 @lru_cache(maxsize=8)
 def writable_languages(faces: tuple[FontFace, ...]) -> Mapping[Language, tuple[FontFace, ...]]:
     """Return the languages these fonts can write, each with its faces. Raises InputError when there is none."""
@@ -96,21 +101,25 @@ def writable_languages(faces: tuple[FontFace, ...]) -> Mapping[Language, tuple[F
     return found
 
 
-def pick_style(rng: Generator, faces: Sequence[FontFace], width: int, height: int) -> CaptionStyle:
-    """Draw a style for a video of this size."""
+def pick_style(
+    rng: Generator, faces: Sequence[FontFace], width: int, height: int, *, bare: float = 0.0
+) -> CaptionStyle:
+    """Draw a style for a video of this size; `bare` is how often it is made to have neither outline nor box."""
     writable = writable_languages(tuple(faces))
     languages = list(writable)
     weights = [language.weight for language in languages]
     language = languages[int(rng.choice(len(languages), p=[weight / sum(weights) for weight in weights]))]
     able = writable[language]
-    return _dressed(rng, able[int(rng.integers(len(able)))], language, width, height)
+    looks = _BARE_LOOKS if bare and rng.random() < bare else _LOOKS
+    return _dressed(rng, able[int(rng.integers(len(able)))], language, width, height, looks)
 
 
-def _dressed(rng: Generator, face: FontFace, language: Language, width: int, height: int) -> CaptionStyle:
+def _dressed(
+    rng: Generator, face: FontFace, language: Language, width: int, height: int, looks: Mapping[str, float]
+) -> CaptionStyle:
     size = _font_size(rng, width, height)
     colours, edge = _colours(rng)
-    looks = ["outline", "shadow", "both", "lines", "block", "plain"]
-    look = str(rng.choice(looks, p=[0.38, 0.11, 0.21, 0.14, 0.1, 0.06]))
+    look = str(rng.choice(list(looks), p=list(looks.values())))
     outlined = look in ("outline", "both")
     shadowed = look in ("shadow", "both")
     return CaptionStyle(

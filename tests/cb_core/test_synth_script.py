@@ -117,6 +117,15 @@ def test_most_captions_of_the_similar_pace_differ_in_one_character():
     assert np.mean(near) > 0.55
 
 
+def test_half_of_the_videos_of_the_bare_pace_have_text_without_outline_and_box_beside_those_that_have_by_chance():
+    def share(pace):
+        styles = [plan.style for plan in plans(60, pace=pace)]
+        return np.mean([style.outline == 0 and style.box == "none" for style in styles])
+
+    assert share("restless") < 0.35
+    assert 0.4 < share("bare") < 0.8
+
+
 def test_signs_that_a_font_lacks_are_not_used():
     for seed in range(50):
         writer = Writer(LANGUAGES[0], built_in_face())
