@@ -43,6 +43,7 @@ from cb_core.evaluation.truth import VideoTruth, read_video_truth
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.predictor import BoundaryPredictor, ScoredVideo
+from cb_runtime.scene_cuts import SceneCuts
 from cb_runtime.scoring import PairScores, score_strips
 from cb_runtime.session import Session
 from cb_runtime.skipping import Skipping
@@ -134,17 +135,18 @@ def clips(predictor: BoundaryPredictor, folder: Path, count: int) -> Iterator[Cl
             layout = true_layout(truth, source.info)
             if layout is None:
                 continue
-            pts, durations, strips, products = [], [], [], StripProducts()
+            pts, durations, strips, products, cuts = [], [], [], StripProducts(), SceneCuts()
             began = time.process_time()
             for frame in source.frames(layout.region):
                 pts.append(frame.pts)
                 durations.append(frame.duration)
                 strips.append(strip(frame.image, predictor.metadata.preprocessing, layout.anchor))
                 products.add(strips[-1])
+                cuts.add(strips[-1])
             spent = time.process_time() - began
             inputs = video_inputs(layout, predictor.metadata.preprocessing, predictor.metadata.ocr_viz_variant)
             nothing = PairScores({}, {})
-            scored = ScoredVideo(source.info, layout, pts, durations, nothing, False, (), spent, products)
+            scored = ScoredVideo(source.info, layout, pts, durations, nothing, False, (), spent, products, cuts.staying)
             yield Clip(truth, scored, strips, inputs, spent)
 
 

@@ -1,4 +1,4 @@
-"""What pairs of frames further apart, and the time it takes to read, say of the captions that were found.
+"""What pairs of frames further apart, strokes that stay and the time it takes to read say of the captions found.
 
 Pairs of frames close to each other see the same step of the background, so they err together: where a scene cuts or
 moves behind a caption, all of them may call it another one, and where there is none, all may take a texture for text.
@@ -9,11 +9,12 @@ caption to caption and about each caption.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.scene_cuts import STAY
 from cb_runtime.trellis import DIFFERENT, EMPTY_EMPTY, EMPTY_VALID, SAME, VALID_EMPTY, Path
 
 Array = NDArray[np.float64]
@@ -42,13 +43,30 @@ def confirmed(path: Path, evidence: Array, distance: int, margin: float) -> Path
         distance: Of the pairs, in frames.
         margin: How much surer of a change, in the mean over the pairs, in natural log units.
     """
+    captions = _joined(path, lambda one, other: not _change(one, other, evidence, distance, margin))
+    kept = _shown(captions, evidence, distance)
+    return Path([start for start, _ in kept], [end for _, end in kept])
+
+
+def joined_over_cuts(path: Path, staying: Mapping[int, float]) -> Path:
+    """Return the captions, each one with that right before it where its strokes stay while the picture cuts.
+
+    Args:
+        path: Captions found.
+        staying: Correlation of the strokes before and after, by the frame at which the picture cuts.
+    """
+    captions = _joined(path, lambda one, other: one[1] == other[0] and staying.get(other[0], 0.0) >= STAY)
+    return Path([start for start, _ in captions], [end for _, end in captions])
+
+
+def _joined(path: Path, is_one: Callable[[_Caption, _Caption], bool]) -> list[_Caption]:
+    """Return the captions, those joined of which `is_one` tells that they and the next are one."""
     captions: list[_Caption] = []
     for caption in zip(path.starts, path.ends, strict=True):
         captions.append(caption)
-        while len(captions) > 1 and not _change(captions[-2], captions[-1], evidence, distance, margin):
+        while len(captions) > 1 and is_one(captions[-2], captions[-1]):
             captions[-2:] = [(captions[-2][0], captions[-1][1])]
-    kept = _shown(captions, evidence, distance)
-    return Path([start for start, _ in kept], [end for _, end in kept])
+    return captions
 
 
 def without_flurries(path: Path, seconds: Sequence[float]) -> Path:

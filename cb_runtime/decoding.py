@@ -5,9 +5,9 @@ also ends, and a fade over many uncertain frames still has exactly one boundary.
 say what neighbours cannot: a caption gone for a frame or two and back is one caption when the frames on both sides are
 `same`, and a change that only one pair sees is none. Both directions of a pair are one piece of evidence: the mean of
 their log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives
-each boundary's probability. Pairs some frames further apart then confirm what was found, and what nobody could read is
-dropped (`cb_runtime.confirmation`). Where a boundary is a fade, the strips say where half opacity lies
-(`cb_runtime.fades`).
+each boundary's probability. Pairs some frames further apart then confirm what was found, a caption whose strokes stay
+where the picture cuts is one, and what nobody could read is dropped (`cb_runtime.confirmation`). Where a boundary is a
+fade, the strips say where half opacity lies (`cb_runtime.fades`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.calibration import calibrated
-from cb_runtime.confirmation import confirmed, without_flurries
+from cb_runtime.confirmation import confirmed, joined_over_cuts, without_flurries
 from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import Fade, StripProducts, find_fades
@@ -89,6 +89,7 @@ def decode_spans(
     scores: PairScores,
     decoding: Decoding,
     products: StripProducts | None = None,
+    staying: Mapping[int, float] | None = None,
 ) -> list[Span]:
     """Return the captions of a video in time order.
 
@@ -100,6 +101,8 @@ def decode_spans(
         decoding: How to decode them; uses the pairs at its distances.
         products: Of all n strips: finds fades, and puts their boundaries at half opacity, whatever the least length.
             None leaves them where the pairs put them.
+        staying: How alike the strokes before and after each cut of the picture are (`SceneCuts`): a caption whose
+            strokes stay is one.
 
     Returns:
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
@@ -118,6 +121,7 @@ def decode_spans(
     path = trellis.best_path(evidence)
     for distance in decoding.far_distances:
         path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin)
+    path = joined_over_cuts(path, staying or {})
     times = [*pts, _end_of_video(pts, durations)]
     path = without_flurries(path, [float(time * time_base) for time in times])
     posteriors = trellis.posteriors(evidence)

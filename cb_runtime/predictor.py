@@ -321,7 +321,7 @@ class BoundaryPredictor:
         """
         decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
         scores, time_base = scored.scores, scored.video.time_base
-        spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products)
+        spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products, scored.staying)
         settings = {"batch_size": self.batch_size, **self.skipping.to_dict()}
         statistics = scored.statistics() | ({} if scored.layout is None else settings)
         return CaptionTrack(

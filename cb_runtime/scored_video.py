@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cb_runtime.contract import MAX_DISTANCE, ModelMetadata
@@ -40,6 +40,8 @@ class ScoredVideo:
     """Time that decoding the video, preparing strips and scoring took."""
     products: StripProducts | None = None
     """What fades are found by; None where no strip was made."""
+    staying: Mapping[int, float] = field(default_factory=dict)
+    """How alike the strokes before and after each cut of the picture are, by frame; see `SceneCuts`."""
     timed_out: bool = False
     """True when a time limit ended the work; then the result is partial too."""
 

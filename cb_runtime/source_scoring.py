@@ -12,6 +12,7 @@ from cb_runtime.layout import CaptionLayout
 from cb_runtime.limits import TimeLimit
 from cb_runtime.pipeline import Pipeline
 from cb_runtime.progress import Progress
+from cb_runtime.scene_cuts import SceneCuts
 from cb_runtime.scored_video import ScoredVideo, ocr_shift, shortness
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session
@@ -39,15 +40,16 @@ def score_source(
 
     The other arguments are those of `score_strips`, which says what is raised.
     """
-    pts, durations, products = array("q"), array("q"), StripProducts()
+    pts, durations, products, cuts = array("q"), array("q"), StripProducts(), SceneCuts()
 
     def strips(frames: Iterable[Frame]) -> Iterator[Image]:
-        """Give a strip per frame as they are decoded, noting the frames' times and what fades are found by."""
+        """Give a strip per frame as they are decoded, noting times and what decoding needs of the strips."""
         for frame in frames:
             pts.append(frame.pts)
             durations.append(frame.duration)
             picture = strip(frame.image, session.metadata.preprocessing, layout.anchor)
             products.add(picture)
+            cuts.add(picture)
             yield picture
 
     began = time.perf_counter()
@@ -68,4 +70,16 @@ def score_source(
     late, partial = limit.ended_something, source.report.partial
     messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
     messages += (*layout.doubts(), *ocr_shift(session.metadata, layout))
-    return ScoredVideo(source.info, layout, pts, durations, scores, partial or late, messages, seconds, products, late)
+    return ScoredVideo(
+        source.info,
+        layout,
+        pts,
+        durations,
+        scores,
+        partial or late,
+        messages,
+        seconds,
+        products,
+        cuts.staying,
+        timed_out=late,
+    )

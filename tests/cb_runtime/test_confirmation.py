@@ -36,9 +36,10 @@ def scores(near, far):
     return PairScores(forward, {distance: of[:, REVERSED_LABEL] for distance, of in forward.items()})
 
 
-def decoded(near, far, frame_rate=1, **options):
+def decoded(near, far, frame_rate=1, staying=None, **options):
     decoding = Decoding(**{"distances": (1, 2), "far_distance": FAR, **options})
-    spans = decode_spans(range(len(near)), [1] * len(near), Fraction(1, frame_rate), scores(near, far), decoding)
+    times = range(len(near)), [1] * len(near), Fraction(1, frame_rate)
+    spans = decode_spans(*times, scores(near, far), decoding, staying=staying)
     return [(span.start_frame, span.end_frame) for span in spans]
 
 
@@ -54,6 +55,11 @@ def test_a_change_that_only_close_pairs_see_is_none():
 
 def test_a_change_that_far_pairs_see_too_is_kept():
     assert decoded(TWO, TWO) == [(10, 22), (22, 34)]
+
+
+def test_a_change_over_which_strokes_stay_is_none_whatever_pairs_see():
+    assert decoded(TWO, TWO, staying={22: 0.9}) == [(10, 34)]
+    assert decoded(TWO, TWO, staying={22: 0.1, 21: 0.9}) == [(10, 22), (22, 34)]
 
 
 def test_a_caption_that_only_close_pairs_see_is_none():
