@@ -225,7 +225,7 @@ def _region(captions: list[Block], anchor: str, frame_width: int, frame_height: 
 
 
 def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list[Box]:
-    """Return the lines in line with the anchor or with another line of their block.
+    """Return the lines in line with the anchor, or with the left or right side of their block of several.
 
     What is left out is scene text that happened to be just above or below a caption.
     """
@@ -233,18 +233,15 @@ def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list
     middle = median(_place(line, anchor) for line in lines)
     tolerance = ALIGNED * frame_width
 
-    def with_anchor(box: Box) -> bool:
-        return abs(_place(box, anchor) - middle) <= tolerance
-
     def with_block(line: Box, block: Block) -> bool:
-        mates = [other for other in block.lines if other != line]
-        return any(abs(_place(line, side) - _place(mate, side)) <= tolerance for mate in mates for side in ANCHORS)
+        sides = (abs(line.left - block.box.left), abs(line.right - block.box.right))
+        return len(block.lines) > 1 and min(sides) <= tolerance
 
     found = [
         line
         for block in captions
         for line in block.lines
-        if with_anchor(line) or with_anchor(block.box) or with_block(line, block)
+        if abs(_place(line, anchor) - middle) <= tolerance or with_block(line, block)
     ]
     return found or lines
 

@@ -157,6 +157,21 @@ def test_a_shape_above_the_start_of_a_caption_does_not_make_the_region_tall_howe
     assert layout.region.height <= 1.5 * LINE
 
 
+def test_scene_text_above_two_lines_with_a_side_in_line_with_one_of_them_does_not_make_the_region_tall():
+    upper, lower = line(840, bottom=612), line(600)
+    sign = Box(lower.right - 260, upper.top - 2 * LINE, lower.right + 8, upper.top - LINE // 2)
+    layout = detected([[line(width, bottom=612), line(width - 120)] for width in WIDTHS] + [[sign, upper, lower], []])
+    assert contains(layout.region, [upper, lower], margin=2)
+    assert layout.region.top > sign.bottom
+
+
+def test_lines_of_a_dialogue_that_begin_together_are_inside():
+    first, second = line(700, bottom=612), line(700)
+    short = Box(second.left, second.top, second.left + 180, second.bottom)
+    layout = detected([[line(width, bottom=612)] for width in WIDTHS] + [[first, short], [first, short]])
+    assert contains(layout.region, [first, short], margin=2)
+
+
 def test_a_short_upper_line_is_inside_where_another_is_seen_at_its_height():
     below = line(440)
     short = Box(below.left, below.top - LINE - 4, below.left + LINE, below.top - 4)
