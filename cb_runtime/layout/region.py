@@ -225,7 +225,7 @@ def _region(captions: list[Block], anchor: str, frame_width: int, frame_height: 
 
 
 def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list[Box]:
-    """Return the lines in line with the anchor, or with the left or right side of their block of several.
+    """Return the lines in line with the anchor, or with another on the left or right side of their block.
 
     What is left out is scene text that happened to be just above or below a caption.
     """
@@ -234,8 +234,9 @@ def _aligned_lines(captions: list[Block], anchor: str, frame_width: int) -> list
     tolerance = ALIGNED * frame_width
 
     def with_block(line: Box, block: Block) -> bool:
-        sides = (abs(line.left - block.box.left), abs(line.right - block.box.right))
-        return len(block.lines) > 1 and min(sides) <= tolerance
+        at_left = [other for other in block.lines if other.left - block.box.left <= tolerance]
+        at_right = [other for other in block.lines if block.box.right - other.right <= tolerance]
+        return any(line in side and len(side) > 1 for side in (at_left, at_right))
 
     found = [
         line

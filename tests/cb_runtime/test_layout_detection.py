@@ -160,7 +160,7 @@ def test_a_shape_above_the_start_of_a_caption_does_not_make_the_region_tall_howe
 def test_scene_text_above_two_lines_with_a_side_in_line_with_one_of_them_does_not_make_the_region_tall():
     upper, lower = line(840, bottom=612), line(600)
     sign = Box(lower.right - 260, upper.top - 2 * LINE, lower.right + 8, upper.top - LINE // 2)
-    layout = detected([[line(width, bottom=612), line(width - 120)] for width in WIDTHS] + [[sign, upper, lower], []])
+    layout = detected([[line(width, bottom=612), line(width + 60)] for width in WIDTHS] + [[sign, upper, lower], []])
     assert contains(layout.region, [upper, lower], margin=2)
     assert layout.region.top > sign.bottom
 
