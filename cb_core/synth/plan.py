@@ -77,7 +77,7 @@ class SynthOptions:
         return {
             "seed": self.seed,
             "index": index,
-            "seconds": self.seconds,
+            "seconds": float(self.seconds),
             "size": list(self.size) if self.size else None,
             "frame_rate": str(self.frame_rate) if self.frame_rate else None,
             "backgrounds": [[file.name, file.stat().st_size] for file in files] or None,

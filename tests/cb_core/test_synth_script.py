@@ -1,3 +1,4 @@
+import json
 from fractions import Fraction
 from itertools import pairwise
 
@@ -161,3 +162,7 @@ def test_looks_vary_from_video_to_video():
     assert len({style.size for style in styles}) > 4
     assert {style.box for style in styles} >= {"none", "lines"}
     assert {style.top for style in styles} == {True, False}
+
+
+def test_a_whole_number_of_seconds_is_the_same_setting_however_it_is_given():
+    assert json.dumps(SynthOptions(10, 1).settings(0)) == json.dumps(SynthOptions(10.0, 1).settings(0))
