@@ -37,7 +37,9 @@ SEED = 5
 
 def measure(videos: list[Path], options: VideoOptions, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all videos with each number of jobs in turn, round after round."""
-    predictor = BoundaryPredictor(arguments.checkpoint, device="cpu", backend=arguments.backend, measure=False)
+    predictor = BoundaryPredictor(
+        arguments.checkpoint, device="cpu", backend=arguments.backend, measure=False, coarse=1
+    )
     rates: dict[int, list[float]] = {jobs: [] for jobs in arguments.jobs}
     cpu: dict[int, list[float]] = {jobs: [] for jobs in arguments.jobs}
     tracks: dict[int, list[CaptionTrack]] = {}

@@ -310,7 +310,7 @@ def _by_distance(looked: Looked, frames: int, distances: tuple[int, ...]) -> Pai
     """Give each pair its answer, and sort pairs by frame, distance and direction into arrays."""
     scored = np.arange(frames)[:, None] >= distances
     distance_of = np.broadcast_to(distances, scored.shape)[scored]
-    answers = np.array(looked.answers, np.float32, copy=None).reshape(-1, len(LABELS))
+    answers = np.frombuffer(looked.answers, np.float32).reshape(-1, len(LABELS))
     both = answers[np.frombuffer(looked.answer_of, looked.answer_of.typecode)].reshape(-1, 2, len(LABELS))
     forward_at, backward_at = ({d: both[distance_of == d, way] for d in distances} for way in (0, 1))
     return PairScores(forward_at, backward_at, looked.frames_encoded, len(answers))
