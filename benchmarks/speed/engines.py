@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.speed.figures import native_bf16
 
-ORT, OPENVINO = "ONNX Runtime", "OpenVINO"
+ORT, ORT_CUDA, OPENVINO = "ONNX Runtime", "ONNX Runtime CUDA", "OpenVINO"
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Engine:
     precision: str
     threads: int
     streams: int = 1
+    device: str = "cpu"
 
     @property
     def title(self) -> str:
@@ -36,8 +37,15 @@ class Engine:
         }
 
     @property
+    def file(self) -> str:
+        """Precision of the file that it opens: OpenVINO's bf16 is its own arithmetic on a float32 one."""
+        return "fp32" if self.precision == "bf16" else self.precision
+
+    @property
     def ours(self) -> dict[str, Any]:
         """Its arguments of `open_session`."""
+        if self.device != "cpu":
+            return {"device": self.device, "backend": "onnxruntime", "precision": self.precision}
         options: dict[str, Any] = {"device": "cpu", "threads": self.threads, "precision": self.precision}
         if self.name == OPENVINO:
             return {**options, "backend": "openvino", "streams": self.streams}
@@ -52,3 +60,8 @@ def engines(threads: int) -> list[Engine]:
         *(Engine(ORT, precision, threads) for precision in ("fp32", "int8")),
         *(Engine(OPENVINO, precision, threads, count) for precision in precisions for count in streams),
     ]
+
+
+def gpu_engines() -> list[Engine]:
+    """Return the engines of an NVIDIA GPU that run the staged graph."""
+    return [Engine(ORT_CUDA, precision, threads=1, device="cuda") for precision in ("fp32", "fp16")]

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from cb_runtime.files import atomic_path
 
-PACKAGES = ("cb-toolkit", "torch", "onnxruntime", "openvino", "av", "numpy", "opencv-python-headless")
+PACKAGES = (
+    "cb-toolkit",
+    "torch",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt-rtx",
+    "openvino",
+    "av",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 def spread(values: NDArray[np.float64]) -> dict[str, float]:

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.precision_models import by_architecture
-from benchmarks.speed.engines import Engine, engines
+from benchmarks.speed.engines import Engine, engines, gpu_engines
 from benchmarks.speed.figures import command, machine, markdown, write_json
 from benchmarks.speed.material import Material, Strips, kept_folder
 from benchmarks.speed.throughput import ARCHITECTURES
 from cb_runtime.contract import IMAGE_INPUTS, INPUT_NAMES
+from cb_runtime.gpus import list_gpus
 from cb_runtime.measuring.timing import interleaved_seconds
 from cb_runtime.session import Session, open_session
 from cb_runtime.stages import FEATURES
@@ -32,7 +33,7 @@ FRAMES = 16
 
 def one_frame(session: Session, material: Material, strips: Strips) -> Callable[[], object]:
     """Return a function that takes the next frame: one pass of the encoder, two pairs."""
-    stages = session.stages
+    stages = session.stages and (session.stages.resident or session.stages)
     assert stages is not None, "late fusions have stages"
     picture = np.repeat(stages.encode("ocr_viz", material.inputs.ocr_viz[None]), 2, axis=0)
     vectors = {name: np.repeat(getattr(material.inputs, name)[None], 2, axis=0) for name in INPUT_NAMES[3:]}
@@ -50,15 +51,10 @@ def one_frame(session: Session, material: Material, strips: Strips) -> Callable[
     return run
 
 
-def measure(material: Material, threads: int, frames: int) -> list[dict[str, Any]]:
+def measure(material: Material, wanted: list[Engine], frames: int) -> list[dict[str, Any]]:
     """Return a row for each engine."""
     strips = material.strips(FRAMES)
-    # Streams compute batches side by side; one frame is no batch.
-    wanted: list[Engine] = [engine for engine in engines(threads) if engine.streams == 1]
-    sessions = [
-        open_session(material.artifact("int8" if engine.precision == "int8" else "fp32"), **engine.ours)
-        for engine in wanted
-    ]
+    sessions = [open_session(material.artifact(engine.file), **engine.ours) for engine in wanted]
     runs = [one_frame(session, material, strips) for session in sessions]
     milliseconds = 1000 * interleaved_seconds(list(map(partial, runs)), frames, warm_up=10)
     return [
@@ -91,6 +87,7 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), help="late fusions")
     parser.add_argument("--frames", type=int, default=200, help="frames that count")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of every engine")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run")
     parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")
@@ -98,13 +95,17 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     trained = by_architecture(arguments.checkpoint)
+    # Streams compute batches side by side; one frame is no batch.
+    on_cpu = [engine for engine in engines(arguments.threads) if engine.streams == 1]
+    wanted = on_cpu if arguments.device == "cpu" else gpu_engines()
     with kept_folder(arguments.work) as work:
         for name in arguments.architectures:
             material = Material(work, name, arguments.seconds, trained=trained)
-            rows += measure(material, arguments.threads, arguments.frames)
+            rows += measure(material, wanted, arguments.frames)
     print(table(rows))
     if arguments.output:
-        head = {"command": command("benchmarks.speed.latency"), **machine(), "frames": arguments.frames}
+        gpus = list(map(str, list_gpus()))
+        head = {"command": command("benchmarks.speed.latency"), **machine(), "gpus": gpus, "frames": arguments.frames}
         write_json(arguments.output, {**head, "threads": arguments.threads, "rows": rows})
         arguments.output.with_suffix(".md").write_text(table(rows))
 

@@ -19,7 +19,7 @@ from benchmarks.speed.material import Strips
 from cb_core.deployment import DeploymentModel
 from cb_runtime.contract import Preprocessing
 from cb_runtime.features import VideoInputs
-from cb_runtime.session import softmax
+from cb_runtime.session import Session, softmax
 
 Feeds = Mapping[str, NDArray[Any]]
 Answers = NDArray[np.float32]
@@ -27,13 +27,19 @@ Answers = NDArray[np.float32]
 Contender = Callable[[Strips], Answers]
 
 
-def pytorch_loop(model: torch.nn.Module, inputs: VideoInputs) -> Contender:
+Provider = str | tuple[str, Mapping[str, str]]
+"""An execution provider of ONNX Runtime, with its options."""
+ON_CPU: Provider = "CPUExecutionProvider"
+
+
+def pytorch_loop(model: torch.nn.Module, inputs: VideoInputs, device: str = "cpu") -> Contender:
     """Return the loop a user would write: one pair at a time, each direction, every picture prepared each time."""
+    model = model.to(device)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (Preprocessing().mean, Preprocessing().std))
-    vectors = [torch.from_numpy(vector)[None] for vector in (inputs.spatial_features, inputs.font_embedding)]
+    vectors = [torch.from_numpy(vector)[None].to(device) for vector in (inputs.spatial_features, inputs.font_embedding)]
 
     def picture(image: NDArray[np.uint8]) -> torch.Tensor:
-        return ((torch.from_numpy(image).permute(2, 0, 1).float() / 255 - mean) / std)[None]
+        return ((torch.from_numpy(image).permute(2, 0, 1).float() / 255 - mean) / std)[None].to(device)
 
     def one(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> torch.Tensor:
         logits: torch.Tensor = model(picture(inputs.ocr_viz), picture(first), picture(second), *vectors)
@@ -42,38 +48,65 @@ def pytorch_loop(model: torch.nn.Module, inputs: VideoInputs) -> Contender:
     def run(strips: Strips) -> Answers:
         with torch.inference_mode():
             answers = [torch.stack((one(a, b), one(b, a))) for a, b in itertools.pairwise(strips)]
-            return torch.stack(answers).numpy()
+            return torch.stack(answers).cpu().numpy()
 
     return run
 
 
-def pytorch_batched(model: torch.nn.Module, inputs: VideoInputs, batch: int, how: str = "eager") -> Contender:
-    """Return PyTorch on batches of pairs: `eager`, `compiled` (inductor), or `bf16` (compiled, under autocast)."""
-    deployed: Any = DeploymentModel(model).eval()
-    if how != "eager":
+def pytorch_batched(
+    model: torch.nn.Module,
+    inputs: VideoInputs,
+    batch: int,
+    *,
+    autocast: torch.dtype | None = None,
+    compiled: bool = False,
+    device: str = "cpu",
+) -> Contender:
+    """Return PyTorch on batches of pairs.
+
+    Args:
+        model: In evaluation mode.
+        inputs: The video's own.
+        batch: Pairs per run.
+        autocast: Half precision in which PyTorch computes what it holds safe to; None: float32.
+        compiled: By inductor, for one batch size.
+        device: `cpu` or `cuda`.
+    """
+    deployed: Any = DeploymentModel(model).eval().to(device)
+    if device != "cpu":
+        deployed = deployed.to(memory_format=torch.channels_last)
+    if compiled:
         deployed = torch.compile(deployed, dynamic=False)
 
     def answer(feeds: Feeds) -> Answers:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=how == "bf16"):
-            logits: torch.Tensor = deployed(**{name: torch.from_numpy(value) for name, value in feeds.items()})
-        return logits.float().numpy()
+        with torch.inference_mode(), torch.autocast(device, autocast, enabled=autocast is not None):
+            tensors = {name: torch.from_numpy(value).to(device) for name, value in feeds.items()}
+            logits: torch.Tensor = deployed(**tensors)
+        return logits.float().cpu().numpy()
 
-    return _in_batches(answer, inputs, batch, padded=how != "eager")
+    return _in_batches(answer, inputs, batch, padded=compiled)
 
 
-def onnxruntime_pairs(artifact: Path, inputs: VideoInputs, batch: int, threads: int) -> Contender:
-    """Return ONNX Runtime's CPU provider on batches of pairs."""
-    session = onnxruntime_session(artifact, threads)
+def onnxruntime_pairs(
+    artifact: Path, inputs: VideoInputs, batch: int, threads: int, provider: Provider = ON_CPU
+) -> Contender:
+    """Return ONNX Runtime on batches of pairs."""
+    session = onnxruntime_session(artifact, threads, provider)
     return _in_batches(lambda feeds: session.run(None, dict(feeds))[0], inputs, batch)
 
 
-def onnxruntime_session(graph: Path, threads: int) -> Any:  # noqa: ANN401  (no types)
-    """Open a graph with ONNX Runtime's CPU provider."""
+def onnxruntime_session(graph: Path, threads: int, provider: Provider = ON_CPU) -> Any:  # noqa: ANN401  (no types)
+    """Open a graph with ONNX Runtime, on the CPU unless a provider is given."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+
+
+def session_pairs(session: Session, inputs: VideoInputs, batch: int) -> Contender:
+    """Return an open session on batches of pairs, for engines whose plain use would be our own code again."""
+    return _in_batches(session.run, inputs, batch)
 
 
 def openvino_pairs(artifact: Path, inputs: VideoInputs, batch: int, how: Mapping[str, Any]) -> Contender:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.material import Strips
-from benchmarks.speed.peers import onnxruntime_session, openvino_model
+from benchmarks.speed.peers import Provider, onnxruntime_session, openvino_model
 from cb_runtime.stages import CLASSIFIER, PICTURES, encoder_file, read_manifest, stages_path
 
 Feeds = dict[str, NDArray[Any]]
@@ -29,6 +29,27 @@ def raw_onnxruntime(artifact: Path, strips: Strips, batch: int, threads: int) ->
     def opened(graph: Path) -> Run:
         session = onnxruntime_session(graph, threads)
         return lambda feeds, times: [session.run(None, feeds) for _ in range(times)]
+
+    return _pass(artifact, strips, batch, opened)
+
+
+def raw_onnxruntime_on_gpu(artifact: Path, strips: Strips, batch: int, provider: Provider) -> Pass:
+    """Return a pass of ONNX Runtime over the staged graph on a GPU: inputs and outputs lie there and stay there."""
+    import onnxruntime
+
+    def opened(graph: Path) -> Run:
+        session = onnxruntime_session(graph, 1, provider)
+        (output,) = session.get_outputs()
+
+        def run(feeds: Feeds, times: int) -> None:
+            binding = session.io_binding()
+            for name, values in feeds.items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
+            binding.bind_output(output.name, "cuda")
+            for _ in range(times):
+                session.run_with_iobinding(binding)
+
+        return run
 
     return _pass(artifact, strips, batch, opened)
 

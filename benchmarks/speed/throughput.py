@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ from benchmarks.speed.raw import raw_onnxruntime, raw_openvino
 from cb_runtime.features import VideoInputs
 from cb_runtime.measuring.timing import interleaved_seconds, median_ratio
 from cb_runtime.scoring import score_strips
-from cb_runtime.session import open_session
+from cb_runtime.session import Session, open_session
 
 LOOP = "PyTorch loop"
 PEER, OURS, CEILING = "peer", "cb_runtime", "engine alone"
@@ -82,13 +81,18 @@ def entries(material: Material, frames: int, batch: int, threads: int, compiled:
     """Return all contenders on one architecture, the loop first."""
     model, inputs = material.model, material.inputs
     found = [Entry(LOOP, PEER, "PyTorch", "fp32", pytorch_loop(model, inputs))]
-    for how in ("eager", *(["compiled", *(["bf16"] if native_bf16() else [])] if compiled else [])):
-        precision = "bf16" if how == "bf16" else "fp32"
-        run = pytorch_batched(model, inputs, batch, how)
-        found.append(Entry(f"PyTorch {how}, batches of {batch}", PEER, "PyTorch", precision, run))
+    found.append(
+        Entry(f"PyTorch eager, batches of {batch}", PEER, "PyTorch", "fp32", pytorch_batched(model, inputs, batch))
+    )
+    if compiled:
+        run = pytorch_batched(model, inputs, batch, compiled=True)
+        found.append(Entry(f"PyTorch compiled, batches of {batch}", PEER, "PyTorch", "fp32", run))
+    if compiled and native_bf16():
+        run = pytorch_batched(model, inputs, batch, compiled=True, autocast=torch.bfloat16)
+        found.append(Entry(f"PyTorch bf16, batches of {batch}", PEER, "PyTorch", "bf16", run))
     strips = material.strips(frames)
     for engine in engines(threads):
-        artifact = material.artifact("int8" if engine.precision == "int8" else "fp32")
+        artifact = material.artifact(engine.file)
         if engine.name == ORT:
             peer = onnxruntime_pairs(artifact, inputs, batch, threads)
             ceiling = raw_onnxruntime(artifact, strips, batch, threads)
@@ -102,15 +106,15 @@ def entries(material: Material, frames: int, batch: int, threads: int, compiled:
                 OURS,
                 engine.title,
                 engine.precision,
-                _ours(artifact, inputs, batch, engine.ours),
+                ours(open_session(artifact, **engine.ours), inputs, batch),
             ),
             Entry(f"{engine.title} alone", CEILING, engine.title, engine.precision, ceiling),
         ]
     return found
 
 
-def _ours(artifact: Path, inputs: VideoInputs, batch: int, options: dict[str, Any]) -> Contender:
-    session = open_session(artifact, **options)
+def ours(session: Session, inputs: VideoInputs, batch: int) -> Contender:
+    """Return our runtime on consecutive pairs, as `cb infer` scores them."""
 
     def run(strips: Strips) -> Answers:
         scores = score_strips(session, iter(strips), inputs, distances=(1,), batch_size=batch)
@@ -122,37 +126,46 @@ def _ours(artifact: Path, inputs: VideoInputs, batch: int, options: dict[str, An
 def measure(material: Material, arguments: argparse.Namespace) -> list[Row]:
     """Run all contenders by turns; return a row for each."""
     contenders = entries(material, arguments.frames, arguments.batch, arguments.threads, arguments.compiled)
-    strips = material.strips(arguments.frames)
+    return by_turns(material.architecture, contenders, material.strips(arguments.frames), arguments.rounds)
+
+
+def by_turns(
+    architecture: str, contenders: list[Entry], strips: Strips, rounds: int, truth: Answers | None = None
+) -> list[Row]:
+    """Run contenders by turns, the loop first; return a row for each. Labels are compared with `truth`, else its."""
     answers = [one.run(strips) for one in contenders]
-    seconds = interleaved_seconds([partial(one.run, strips) for one in contenders], arguments.rounds, warm_up=1)
-    return [_row(material.architecture, number, contenders, seconds, answers) for number in range(len(contenders))]
+    seconds = interleaved_seconds([partial(one.run, strips) for one in contenders], rounds, warm_up=1)
+    right = answers[0] if truth is None else truth
+    assert right is not None, "the loop answers"
+    return [
+        _row(architecture, contenders, number, seconds, (answers[number], right)) for number in range(len(contenders))
+    ]
 
 
 def _row(
     architecture: str,
-    number: int,
     contenders: list[Entry],
+    number: int,
     seconds: NDArray[np.float64],
-    answers: list[Answers | None],
+    answers: tuple[Answers | None, Answers],
 ) -> Row:
-    one, answer, loop = contenders[number], answers[number], answers[0]
-    assert loop is not None, "the loop answers"
+    one, (answer, right) = contenders[number], answers
     peers = [k for k, other in enumerate(contenders) if other.kind == PEER and other.precision == one.precision]
     strongest = min(peers, key=lambda k: float(np.median(seconds[k])))
     alone = [k for k, other in enumerate(contenders) if other.kind == CEILING and other.engine == one.engine]
-    ours = one.kind == OURS
+    own = one.kind == OURS
     return Row(
         architecture,
         one.name,
         one.kind,
         one.engine,
         one.precision,
-        spread(len(loop) / seconds[number]),
+        spread(len(right) / seconds[number]),
         median_ratio(seconds[number], seconds[0]),
-        median_ratio(seconds[number], seconds[strongest]) if ours else None,
-        median_ratio(seconds[number], seconds[alone[0]]) if ours else None,
-        None if answer is None else float((answer.argmax(axis=2) == loop.argmax(axis=2)).mean()),
-        None if answer is None else float(np.abs(answer - loop).max()),
+        median_ratio(seconds[number], seconds[strongest]) if own else None,
+        median_ratio(seconds[number], seconds[alone[0]]) if own else None,
+        None if answer is None else float((answer.argmax(axis=2) == right.argmax(axis=2)).mean()),
+        None if answer is None else float(np.abs(answer - right).max()),
     )
 
 

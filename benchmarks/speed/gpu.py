@@ -1,0 +1,176 @@
+"""Pairs per second on an NVIDIA GPU, from strips in host memory: what users would run, beside our runtime, by turns.
+
+    python -m benchmarks.speed.gpu --output benchmarks/results/speed/gpu.json
+
+What `throughput` measures on CPUs. PyTorch convolves in TF32 unless told otherwise, here too; ONNX Runtime and TensorRT
+compute fp32 as fp32. Agreement is of labels with PyTorch's in float32 throughout. Engines of TensorRT for RTX have no
+stages: each pair runs whole, and `alone` is the engine on arrays that lie on the GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from benchmarks.precision_models import by_architecture
+from benchmarks.speed.engines import ORT_CUDA
+from benchmarks.speed.figures import command, machine, write_json
+from benchmarks.speed.material import Material, Strips, kept_folder
+from benchmarks.speed.peers import Answers, onnxruntime_pairs, pytorch_batched, pytorch_loop, session_pairs
+from benchmarks.speed.raw import raw_onnxruntime_on_gpu
+from benchmarks.speed.throughput import (
+    ARCHITECTURES,
+    CEILING,
+    LOOP,
+    OURS,
+    PEER,
+    Entry,
+    Row,
+    by_turns,
+    ours,
+    table,
+)
+from cb_core.backend import full_float32
+from cb_export.pipeline import ExportOptions, export_checkpoint
+from cb_export.trt.options import EngineOptions
+from cb_runtime.errors import CbError
+from cb_runtime.gpus import list_gpus
+from cb_runtime.session import Session, open_session
+from cb_runtime.trt.sidecar import BatchProfile
+
+CUDA = "cuda"
+RTX = "TensorRT for RTX"
+PROVIDER = ("CUDAExecutionProvider", {"use_tf32": "0"})
+
+
+def entries(material: Material, strips: Strips, batches: tuple[int, ...], engines: bool) -> Iterator[Entry]:
+    """Give all contenders on one architecture, the loop first; the greatest batch is the peers'."""
+    yield Entry(LOOP, PEER, "PyTorch", "tf32", pytorch_loop(material.model, material.inputs, CUDA))
+    yield from _pytorch(material, max(batches))
+    for precision in ("fp32", "fp16"):
+        yield from _onnxruntime(material, strips, precision, batches)
+    if engines:
+        for precision in ("fp32", "fp16", "bf16", "int8"):
+            yield from _tensorrt(material, strips, precision, max(batches))
+
+
+def _pytorch(material: Material, batch: int) -> Iterator[Entry]:
+    ways = {"eager": (None, False), "eager fp16": (torch.float16, False), "compiled fp16": (torch.float16, True)}
+    for how, (autocast, compiled) in ways.items():
+        run = pytorch_batched(material.model, material.inputs, batch, autocast=autocast, compiled=compiled, device=CUDA)
+        yield Entry(f"PyTorch {how}, batches of {batch}", PEER, "PyTorch", "fp16" if autocast else "tf32", run)
+
+
+def _onnxruntime(material: Material, strips: Strips, precision: str, batches: tuple[int, ...]) -> Iterator[Entry]:
+    artifact, inputs, batch = material.artifact(precision), material.inputs, max(batches)
+    name = f"{ORT_CUDA} {precision}"
+    yield Entry(f"{name}, no reuse", PEER, name, precision, onnxruntime_pairs(artifact, inputs, batch, 1, PROVIDER))
+    session = open_session(artifact, device=CUDA, backend="onnxruntime", measure=False)
+    for size in batches:
+        yield Entry(f"cb_runtime on {name}, batches of {size}", OURS, name, precision, ours(session, inputs, size))
+    yield Entry(f"{name} alone", CEILING, name, precision, raw_onnxruntime_on_gpu(artifact, strips, batch, PROVIDER))
+
+
+def _tensorrt(material: Material, strips: Strips, precision: str, batch: int) -> Iterator[Entry]:
+    name = f"{RTX} {precision}"
+    try:
+        session = open_session(_engine(material, precision, batch))
+    except CbError as error:
+        print(f"{material.architecture}, {name}: {error}", flush=True)
+        return
+    yield Entry(
+        f"{name} by cb_runtime, no reuse", PEER, name, precision, session_pairs(session, material.inputs, batch)
+    )
+    yield Entry(f"{name} alone", CEILING, name, precision, _on_gpu_already(session, batch))
+
+
+def _engine(material: Material, precision: str, batch: int) -> Path:
+    path = material.folder / f"{material.architecture}_{precision}.engine"
+    if not path.is_file():
+        profile = BatchProfile(1, batch, batch)
+        options = ExportOptions(
+            format="trt",
+            precision=precision,
+            golden=material.subject.golden,
+            allow_parity_failure=True,
+            batches=(1, 16),
+            engine=EngineOptions(flavour="rtx", profile=profile),
+        )
+        export_checkpoint(material.subject.checkpoint, path, options)
+    return path
+
+
+def _on_gpu_already(session: Session, batch: int) -> Callable[[Strips], None]:
+    """Return a pass of an engine over pairs that lie on the GPU; of the strips it is given it only takes the number."""
+    generator = torch.Generator(CUDA).manual_seed(0)
+    feeds = {}
+    for spec in session.metadata.inputs:
+        shape = (batch, *spec.shape[1:])
+        if spec.dtype == "uint8":
+            feeds[spec.name] = torch.randint(0, 256, shape, dtype=torch.uint8, device=CUDA, generator=generator)
+        else:
+            feeds[spec.name] = torch.rand(shape, device=CUDA, generator=generator)
+
+    def run(strips: Strips) -> None:
+        for _ in range(-(-2 * (len(strips) - 1) // batch)):
+            session.run(feeds)
+
+    return run
+
+
+def reference(material: Material, strips: Strips, batch: int) -> Answers:
+    """Return PyTorch's answers in float32 throughout."""
+    with full_float32():
+        return pytorch_batched(material.model, material.inputs, batch, device=CUDA)(strips)
+
+
+def measure(material: Material, arguments: argparse.Namespace) -> list[Row]:
+    """Run all contenders by turns; return a row for each."""
+    strips = material.strips(arguments.frames)
+    truth = reference(material, strips, max(arguments.batch))
+    contenders = list(entries(material, strips, tuple(arguments.batch), arguments.engines))
+    return by_turns(material.architecture, contenders, strips, arguments.rounds, truth)
+
+
+def main() -> None:
+    """Measure, print tables, and write JSON and Markdown when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), help="registered names")
+    parser.add_argument("--frames", type=int, default=257, help="strips that are scored")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 128, 256], help="pairs, and frames, per run")
+    parser.add_argument("--no-engines", dest="engines", action="store_false", help="leave out TensorRT for RTX")
+    parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
+    parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")
+    parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
+    arguments = parser.parse_args()
+    gpus = list_gpus()
+    if not gpus:
+        raise SystemExit("No NVIDIA GPU here: see `cb doctor`.")
+    rows: list[Row] = []
+    trained = by_architecture(arguments.checkpoint)
+    with kept_folder(arguments.work) as work:
+        for architecture in arguments.architectures:
+            measured = measure(Material(work, architecture, arguments.seconds, trained=trained), arguments)
+            print(f"\n{architecture}\n\n{table(measured)}", flush=True)
+            rows += measured
+            if arguments.output:
+                _write(arguments, rows, str(gpus[0]))
+
+
+def _write(arguments: argparse.Namespace, rows: list[Row], gpu: str) -> None:
+    settings = {name: getattr(arguments, name) for name in ("frames", "rounds", "batch")}
+    head = {"command": command("benchmarks.speed.gpu"), "gpu": gpu, **machine(), **settings}
+    write_json(arguments.output, {**head, "rows": [asdict(row) for row in rows]})
+    names = dict.fromkeys(row.architecture for row in rows)
+    tables = [f"{name}\n\n{table([row for row in rows if row.architecture == name])}" for name in names]
+    arguments.output.with_suffix(".md").write_text("\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()
