@@ -3,6 +3,10 @@
 OpenVINO takes bf16 by itself where the CPU has it, and quietly stays with float32 where bf16 is asked of a CPU without.
 So the precision is always set, only one that the CPU computes natively is asked for, and what the compiled model then
 says is compared with it. Docs: https://docs.openvino.ai/
+
+Each stream is a compiled model of its own. One that OpenVINO makes with several streams prepares its weights once for
+all of them, while they are compiled side by side, and now and then gets them wrong (2026.4: 9 of 12 times for an int8
+ResNet-50; https://github.com/openvinotoolkit/openvino/pull/25597 tells of the same in an earlier release).
 """
 
 from __future__ import annotations
@@ -10,10 +14,10 @@ from __future__ import annotations
 import importlib.util
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,24 +122,24 @@ def open_artifact(path: Path, options: OpenOptions) -> OpenVinoExecutor:
     core = _core()
     model = _model(core, path)
     metadata = _metadata(model, path)
-    settings = _settings(core, metadata.precision, options)
+    settings, streams = _settings(core, metadata.precision, options), options.streams or 1
     reason = "as asked" if device.kind == "cpu" else "OpenVINO runs on the CPU"
 
     def part(file: Path, read: Any = None) -> OpenVinoPart:  # noqa: ANN401  (see `_model`)
         graph = read or _model(core, file)
-        return OpenVinoPart(graph, partial(_compiled, core, graph, settings, file))
+        return OpenVinoPart(graph, streams, partial(_compiled, core, graph, settings, file))
 
     compiled: list[OpenVinoPart] = []
 
     def compiled_part(file: Path) -> OpenVinoPart:
         compiled.append(part(file))
-        _ = compiled[-1].compiled
+        _ = compiled[-1].lanes
         return compiled[-1]
 
     # Of a staged model the whole graph is compiled when it is first run: videos never need it.
     graph, stages = part(path, model), open_stages(path, metadata, compiled_part) if options.reuse else None
     precision = _precision(metadata.precision, options)
-    return OpenVinoExecutor(metadata, graph, (compiled or [graph])[0].compiled, precision, reason, stages)
+    return OpenVinoExecutor(metadata, graph, (compiled or [graph])[0], precision, reason, stages)
 
 
 def _precision(own: str, options: OpenOptions) -> str:
@@ -159,11 +163,25 @@ def _settings(core: Any, own: str, options: OpenOptions) -> Settings:  # noqa: A
         hint = "f32"  # half-precision numbers, computed in float32: exact, as ONNX Runtime does it too
     settings = {
         "INFERENCE_PRECISION_HINT": hint,
-        "NUM_STREAMS": options.streams or 1,
+        "NUM_STREAMS": 1,
         # Other threads decode and prepare at the same time, other processes may run models: the system places them.
         "ENABLE_CPU_PINNING": False,
     }
-    return settings if options.threads is None else {**settings, "INFERENCE_NUM_THREADS": options.threads}
+    threads = _threads_of_a_stream(options)
+    return settings if threads is None else {**settings, "INFERENCE_NUM_THREADS": threads}
+
+
+def _threads_of_a_stream(options: OpenOptions) -> int | None:
+    """Return how many threads a stream computes with; None where OpenVINO chooses."""
+    if options.streams is None:
+        return options.threads
+    threads = options.threads or usable_cores()
+    if options.streams > threads:
+        raise UsageError(
+            f"--streams {options.streams} cannot be had of {threads} threads: each stream takes one or more. Ask for "
+            "fewer streams, or more --threads."
+        )
+    return threads // options.streams
 
 
 def _cpu_name(core: Any) -> str:  # noqa: ANN401  (see `_model`)
@@ -211,13 +229,6 @@ def _compiled(core: Any, model: Any, settings: Settings, path: Path) -> Any:  # 
     hint, wanted = compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), settings["INFERENCE_PRECISION_HINT"]
     if hint != wanted:
         raise ModelError(f"OpenVINO was told to compute {path} in {wanted} and took {hint}. Use --backend onnxruntime.")
-    streams = compiled.get_property("NUM_STREAMS")
-    if streams != settings["NUM_STREAMS"]:
-        threads = compiled.get_property("INFERENCE_NUM_THREADS")
-        raise UsageError(
-            f"--streams {settings['NUM_STREAMS']} cannot be had: OpenVINO makes {streams} of {threads} threads. Ask "
-            "for fewer streams, or more --threads."
-        )
     return compiled
 
 
@@ -241,20 +252,42 @@ def _spec(port: Any) -> TensorSpec:  # noqa: ANN401  (see `_model`)
 
 
 @dataclass(frozen=True)
+class Lane:
+    """A graph as one stream computes it."""
+
+    compiled: Any
+    """`openvino.CompiledModel`, of one stream."""
+    _idle: deque[Any] = field(default_factory=deque)
+    """Infer requests that no call uses; popping and appending is safe among threads."""
+
+    @contextmanager
+    def request(self) -> Iterator[Any]:
+        """Lend an infer request; a new one is made where none is idle. One that fails is not lent again."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self.compiled.create_infer_request()
+        yield request
+        self._idle.append(request)
+
+
+@dataclass(frozen=True)
 class OpenVinoPart:
     """One graph, compiled when it is first used. Calls may overlap: each has infer requests of its own."""
 
     model: Any
     """`openvino.Model`."""
+    streams: int
+    """How many requests are computed at once."""
     compile: Callable[[], Any]
-    """Returns its `openvino.CompiledModel`."""
-    _idle: deque[Any] = field(default_factory=deque, repr=False, compare=False)
-    """Infer requests that no call uses; popping and appending is safe among threads."""
+    """Returns its `openvino.CompiledModel`, a new one each time."""
+    _calls: Iterator[int] = field(default_factory=count, repr=False, compare=False)
+    """Numbers calls, so that those that take fewer lanes than there are take turns."""
 
     @cached_property
-    def compiled(self) -> Any:  # noqa: ANN401  (see `_model`)
-        """`openvino.CompiledModel`. Raises what `open_artifact` raises of a graph that cannot be had as asked."""
-        return self.compile()
+    def lanes(self) -> tuple[Lane, ...]:
+        """One for each stream. Raises what `open_artifact` raises of a graph that cannot be had as asked."""
+        return tuple(Lane(self.compile()) for _ in range(self.streams))
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -267,25 +300,24 @@ class OpenVinoPart:
         (port,) = self.model.outputs
         return _spec(port)
 
-    @cached_property
-    def streams(self) -> int:
-        """How many requests are computed at once."""
-        return int(self.compiled.get_property("NUM_STREAMS"))
-
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Return the output, in memory of its own; a batch is cut into one piece per stream.
 
         Raises ModelError when the engine fails, e.g. out of memory.
         """
         batch = len(next(iter(feeds.values())))
-        pieces = min(self.streams, batch)
         try:
-            with self._requests(pieces) as requests:
+            with ExitStack() as lent:
+                requests = [lent.enter_context(lane.request()) for lane in self._turn(min(self.streams, batch))]
                 return self._answer(requests, feeds, batch)
         except RuntimeError as error:
             raise ModelError(
                 f"OpenVINO failed on cpu at batch {batch}: {_cause(error)} When memory is short, try a smaller --batch."
             ) from error
+
+    def _turn(self, wanted: int) -> list[Lane]:
+        first = next(self._calls)
+        return [self.lanes[(first + number) % self.streams] for number in range(wanted)]
 
     def _answer(self, requests: list[Any], feeds: Feeds, batch: int) -> NDArray[np.float32]:
         edges = [batch * piece // len(requests) for piece in range(len(requests) + 1)]
@@ -295,19 +327,6 @@ class OpenVinoPart:
             request.wait()
         return np.concatenate([request.get_output_tensor(0).data for request in requests])
 
-    @contextmanager
-    def _requests(self, count: int) -> Iterator[list[Any]]:
-        """Lend infer requests; new ones are made where none is idle."""
-        requests: list[Any] = []
-        while len(requests) < count:
-            try:
-                requests.append(self._idle.pop())
-            except IndexError:
-                requests.append(self.compiled.create_infer_request())
-        yield requests
-        # One that failed is not lent again: another piece of the batch may still be computed by it.
-        self._idle.extend(requests)
-
 
 @dataclass(frozen=True)
 class OpenVinoExecutor:
@@ -315,8 +334,8 @@ class OpenVinoExecutor:
 
     metadata: ModelMetadata
     graph: OpenVinoPart
-    compiled: Any
-    """One of its graphs, or of its stages', as it was compiled: it tells how all are."""
+    opened: OpenVinoPart
+    """One of its graphs, or of its stages', that was compiled: it tells how all are."""
     precision: str
     """The artifact's own, or bf16."""
     reason: str
@@ -330,13 +349,14 @@ class OpenVinoExecutor:
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, precision, OpenVINO's version, threads and streams."""
+        compiled = [lane.compiled for lane in self.opened.lanes]
         return {
             "backend": "openvino",
             "device": "cpu",
             "reason": self.reason,
             "precision": self.precision,
-            "float_arithmetic": self.compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
+            "float_arithmetic": compiled[0].get_property("INFERENCE_PRECISION_HINT").to_string(),
             "openvino": _version(),
-            "threads": self.compiled.get_property("INFERENCE_NUM_THREADS"),
-            "streams": self.compiled.get_property("NUM_STREAMS"),
+            "threads": sum(one.get_property("INFERENCE_NUM_THREADS") for one in compiled),
+            "streams": self.opened.streams,
         }
