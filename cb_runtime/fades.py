@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime import opencv as cv2
 from cb_runtime.video.types import Image
 
 REACH = 24

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime import opencv as cv2
 from cb_runtime.contract import ANCHORS, FONT_EMBEDDING, Preprocessing
 from cb_runtime.errors import ContractError
 from cb_runtime.layout import CaptionLayout

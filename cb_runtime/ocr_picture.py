@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime import opencv as cv2
 from cb_runtime.contract import OCR_VIZ_VARIANTS
 from cb_runtime.errors import ContractError
 from cb_runtime.geometry import Box

@@ -7,10 +7,10 @@ correlation of what is thin and brighter than around it, or thin and darker, tel
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime import opencv as cv2
 from cb_runtime.video.types import Image
 
 CUT_LEVEL, CUT_SHARE = 30, 0.6

@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
+from cb_runtime import opencv as cv2
 from cb_runtime.errors import MissingPackageError, require
 from cb_runtime.geometry import Box
 from cb_runtime.video.types import Image

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime import opencv as cv2
 from cb_runtime.errors import ContractError
 from cb_runtime.skipping.options import EQUAL, NOISE, NONE
 from cb_runtime.video.types import Image

@@ -41,6 +41,16 @@ def test_help_imports_neither_torch_nor_an_engine_nor_a_decoder():
     assert loaded.isdisjoint(("torch", "sqlalchemy", "onnxruntime", "onnx", "av", "cv2", "numpy"))
 
 
+def test_pairs_are_scored_without_opencv_and_without_a_decoder():
+    code = "from cb_runtime import BoundaryPredictor\nfrom cb_runtime.models import default_model_path\n"
+    code += "from cb_runtime.golden import golden_path, load_golden_samples\n"
+    code += "few = load_golden_samples(golden_path(default_model_path())).sample(1)\n"
+    code += "BoundaryPredictor(default_model_path(), backend='onnxruntime', device='cpu').predict_pairs(few.inputs)"
+    loaded = modules_after(code)
+    assert "onnxruntime" in loaded
+    assert loaded.isdisjoint((*HEAVY, "cv2", "av"))
+
+
 @pytest.mark.parametrize("package", ["cb_core", "cb_export"])
 def test_importing_a_package_imports_no_torch(package):
     assert "torch" not in modules_after(f"import {package}")

@@ -1,0 +1,15 @@
+"""OpenCV, imported when something of it is first used: `from cb_runtime import opencv as cv2`.
+
+It takes as long to import as a third of all the rest, and a service that scores pictures as they come never needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever OpenCV has)
+    import cv2
+
+    found = globals()[name] = getattr(cv2, name)  # from now on found without coming here
+    return found
