@@ -120,7 +120,7 @@ def decode_spans(
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
     for distance in decoding.far_distances:
-        path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin)
+        path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin, staying)
     path = joined_over_cuts(path, staying or {})
     times = [*pts, _end_of_video(pts, durations)]
     path = without_flurries(path, [float(time * time_base) for time in times])
