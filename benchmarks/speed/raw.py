@@ -82,21 +82,25 @@ def _pass(artifact: Path, strips: Strips, batch: int, opened: Callable[[Path], R
     encoders = len({roles["frame1"], roles["frame2"]})
 
     def run(scored: Strips) -> None:
-        encode(pictures, encoders * _runs(len(scored), batch))
-        classify(pairs, _runs(2 * (len(scored) - 1), batch))
+        for _ in range(encoders):
+            _in_batches(encode, pictures, len(scored), batch)
+        _in_batches(classify, pairs, 2 * (len(scored) - 1), batch)
 
     return run
 
 
 def _whole_pass(whole: Run, feeds: Feeds, batch: int) -> Pass:
     def run(scored: Strips) -> None:
-        whole(feeds, _runs(2 * (len(scored) - 1), batch))
+        _in_batches(whole, feeds, 2 * (len(scored) - 1), batch)
 
     return run
 
 
-def _runs(rows: int, batch: int) -> int:
-    return -(-rows // batch)
+def _in_batches(run: Run, feeds: Feeds, rows: int, batch: int) -> None:
+    """Run as many rows: in full batches, and what is left over in a smaller one."""
+    run(feeds, rows // batch)
+    if rows % batch:
+        run({name: values[: rows % batch] for name, values in feeds.items()}, 1)
 
 
 def _random_feeds(graph: Path, batch: int) -> Feeds:

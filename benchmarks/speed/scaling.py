@@ -51,7 +51,7 @@ def repeat_packets(source: Path, target: Path, times: int) -> None:
 def measure(video: Path, options: list[str], output: Path, cores: int) -> dict[str, Any]:
     """Run `cb infer` on one video on the first cores; return its seconds, peak resident MiB and number of frames."""
     line = [sys.executable, "-c", "from cb_runtime.cli import main; main()", "infer", str(video), *options]
-    line += ["--region", REGION, "--output", str(output), "--overwrite", "--json"]
+    line += ["--output", str(output), "--overwrite", "--json"]
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     started = time.perf_counter()
     process = subprocess.Popen(line, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=default_model_path(), help="model to run")
     parser.add_argument("--infer-options", default="", help="further options of cb infer, e.g. '--backend openvino'")
+    parser.add_argument("--detect", action="store_true", help="find the caption region too, by text detection")
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 10, 60], help="lengths to measure, ascending")
     parser.add_argument("--unit-seconds", type=float, default=60, help="length of the video that is repeated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds in which cores take turns")
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the figures here as JSON, and as Markdown beside it")
     arguments = parser.parse_args()
     options = ["--checkpoint", str(arguments.checkpoint), *arguments.infer_options.split()]
+    options += [] if arguments.detect else ["--region", REGION]
     rows = []
     with kept_folder(arguments.work) as work:
         minute = Material(work, "aligned_comparison", arguments.unit_seconds).video
