@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cb_runtime.gpus import list_gpus
+
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("openvino")
 
@@ -70,6 +72,23 @@ def test_the_ceiling_of_an_architecture_without_stages_is_its_whole_graph(tmp_pa
     strips = np.zeros((5, 48, 480, 3), np.uint8)
     raw.raw_onnxruntime(tiny_model(tmp_path / "tiny.onnx"), strips, batch=4, threads=1)(strips)
     assert sizes == [4, 4], "four pairs in both directions"
+
+
+@pytest.mark.skipif(bool(list_gpus()), reason="a GPU is here")
+def test_without_a_gpu_the_measurement_on_one_says_so():
+    command = [sys.executable, "-m", "benchmarks.speed.gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert "No NVIDIA GPU here: see `cb doctor`." in done.stderr
+
+
+def test_what_an_engine_opens_is_the_file_of_its_precision():
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.speed.engines import OPENVINO, Engine, gpu_engines
+
+    assert Engine(OPENVINO, "bf16", threads=1).file == "fp32", "OpenVINO computes a float32 file in bf16"
+    assert [engine.file for engine in gpu_engines()] == ["fp32", "fp16"]
+    assert all(engine.ours["device"] == "cuda" for engine in gpu_engines())
 
 
 @pytest.mark.slow
