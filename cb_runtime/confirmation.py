@@ -26,8 +26,8 @@ _SEEN = [SAME, EMPTY_VALID, VALID_EMPTY]
 STEADY = 2.0
 """How much surer of `same` than of `different` the far pairs within two captions have to be, in the mean, for both to
 stand still before a still picture: then a change that all far pairs agree on is one, however little surer they are. On
-a development set (`benchmarks/independent/development.py`, seed 78) 4 of 5 changes that were missed are found so, and
-none that is not there; from 2 to 3 the same."""
+the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`) 4 of
+5 changes that were missed are found so, and none that is not there; from 2 to 3 the same."""
 
 READABLE = 0.2
 """Seconds for which even a single word is shown where captions come word by word (300 words a minute)."""
