@@ -5,7 +5,7 @@ So the precision is always set, only one that the CPU computes natively is asked
 says is compared with it. Docs: https://docs.openvino.ai/
 
 Each stream is a compiled model of its own. One that OpenVINO makes with several streams prepares its weights once for
-all of them, while they are compiled side by side, and now and then gets them wrong (2026.4: 9 of 12 times for an int8
+all of them, while they are compiled side by side, and gets them wrong, not every time (2026.4, int8 of a
 ResNet-50; https://github.com/openvinotoolkit/openvino/pull/25597 tells of the same in an earlier release).
 """
 
