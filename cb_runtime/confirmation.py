@@ -26,8 +26,8 @@ _SEEN = [SAME, EMPTY_VALID, VALID_EMPTY]
 STEADY = 2.0
 """How much surer of `same` than of `different` the far pairs within two captions have to be, in the mean, for both to
 stand still before a still picture: then a change that all far pairs agree on is one, however little surer they are. On
-the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`) 4 of
-5 changes that were missed are found so, and none that is not there; from 2 to 3 the same."""
+the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`, then
+`cb evaluate`) 4 of 5 boundaries that were missed are found so, and none that is not there; from 2 to 3 the same."""
 
 READABLE = 0.2
 """Seconds for which even a single word is shown where captions come word by word (300 words a minute)."""
@@ -52,10 +52,11 @@ def confirmed(path: Path, evidence: Array, distance: int, margin: float, cuts: C
         margin: How much surer of a change, in the mean over the pairs, in natural log units.
         cuts: Frames at which the picture cuts; None where that is not known: any may be one.
     """
+    surer = evidence[:, DIFFERENT] - evidence[:, SAME]
 
     def is_one(one: _Caption, other: _Caption) -> bool:
         still = cuts is not None and other[0] not in cuts
-        return not _change(one, other, evidence[:, DIFFERENT] - evidence[:, SAME], distance, margin, still=still)
+        return not _change(one, other, surer, distance, margin, still=still)
 
     captions = _joined(path, is_one)
     kept = _shown(captions, evidence, distance)

@@ -1,6 +1,6 @@
 """OpenCV, imported when something of it is first used: `from cb_runtime import opencv as cv2`.
 
-It takes as long to import as a third of all the rest, and a service that scores pictures as they come never needs it.
+It takes a while to import, and a service that scores pictures as they come never needs it.
 """
 
 from __future__ import annotations

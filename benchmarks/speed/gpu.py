@@ -10,18 +10,17 @@ stages: each pair runs whole, and `alone` is the engine on arrays that lie on th
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from benchmarks.precision_models import by_architecture
 from benchmarks.speed.engines import ORT_CUDA
-from benchmarks.speed.figures import command, machine, write_json
+from benchmarks.speed.figures import command, machine
 from benchmarks.speed.material import Material, Strips, kept_folder
 from benchmarks.speed.peers import Answers, onnxruntime_pairs, pytorch_batched, pytorch_loop, session_pairs
-from benchmarks.speed.raw import raw_onnxruntime_on_gpu
+from benchmarks.speed.raw import raw_onnxruntime_on_gpu, raw_session_on_gpu
 from benchmarks.speed.throughput import (
     ARCHITECTURES,
     CEILING,
@@ -32,14 +31,14 @@ from benchmarks.speed.throughput import (
     Row,
     by_turns,
     ours,
+    save,
     table,
 )
 from cb_core.backend import full_float32
-from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.trt.options import EngineOptions
 from cb_runtime.errors import CbError
 from cb_runtime.gpus import list_gpus
-from cb_runtime.session import Session, open_session
+from cb_runtime.session import open_session
 from cb_runtime.trt.sidecar import BatchProfile
 
 CUDA = "cuda"
@@ -78,48 +77,15 @@ def _onnxruntime(material: Material, strips: Strips, precision: str, batches: tu
 def _tensorrt(material: Material, strips: Strips, precision: str, batch: int) -> Iterator[Entry]:
     name = f"{RTX} {precision}"
     try:
-        session = open_session(_engine(material, precision, batch))
+        engine = EngineOptions(flavour="rtx", profile=BatchProfile(1, batch, batch))
+        session = open_session(material.artifact(precision, engine))
     except CbError as error:
         print(f"{material.architecture}, {name}: {error}", flush=True)
         return
     yield Entry(
         f"{name} by cb_runtime, no reuse", PEER, name, precision, session_pairs(session, material.inputs, batch)
     )
-    yield Entry(f"{name} alone", CEILING, name, precision, _on_gpu_already(session, batch))
-
-
-def _engine(material: Material, precision: str, batch: int) -> Path:
-    path = material.folder / f"{material.architecture}_{precision}.engine"
-    if not path.is_file():
-        profile = BatchProfile(1, batch, batch)
-        options = ExportOptions(
-            format="trt",
-            precision=precision,
-            golden=material.subject.golden,
-            allow_parity_failure=True,
-            batches=(1, 16),
-            engine=EngineOptions(flavour="rtx", profile=profile),
-        )
-        export_checkpoint(material.subject.checkpoint, path, options)
-    return path
-
-
-def _on_gpu_already(session: Session, batch: int) -> Callable[[Strips], None]:
-    """Return a pass of an engine over pairs that lie on the GPU; of the strips it is given it only takes the number."""
-    generator = torch.Generator(CUDA).manual_seed(0)
-    feeds = {}
-    for spec in session.metadata.inputs:
-        shape = (batch, *spec.shape[1:])
-        if spec.dtype == "uint8":
-            feeds[spec.name] = torch.randint(0, 256, shape, dtype=torch.uint8, device=CUDA, generator=generator)
-        else:
-            feeds[spec.name] = torch.rand(shape, device=CUDA, generator=generator)
-
-    def run(strips: Strips) -> None:
-        for _ in range(-(-2 * (len(strips) - 1) // batch)):
-            session.run(feeds)
-
-    return run
+    yield Entry(f"{name} alone", CEILING, name, precision, raw_session_on_gpu(session, batch))
 
 
 def reference(material: Material, strips: Strips, batch: int) -> Answers:
@@ -160,16 +126,9 @@ def main() -> None:
             print(f"\n{architecture}\n\n{table(measured)}", flush=True)
             rows += measured
             if arguments.output:
-                _write(arguments, rows, str(gpus[0]))
-
-
-def _write(arguments: argparse.Namespace, rows: list[Row], gpu: str) -> None:
-    settings = {name: getattr(arguments, name) for name in ("frames", "rounds", "batch")}
-    head = {"command": command("benchmarks.speed.gpu"), "gpu": gpu, **machine(), **settings}
-    write_json(arguments.output, {**head, "rows": [asdict(row) for row in rows]})
-    names = dict.fromkeys(row.architecture for row in rows)
-    tables = [f"{name}\n\n{table([row for row in rows if row.architecture == name])}" for name in names]
-    arguments.output.with_suffix(".md").write_text("\n".join(tables))
+                settings = {name: getattr(arguments, name) for name in ("frames", "rounds", "batch")}
+                head = {"command": command("benchmarks.speed.gpu"), "gpu": str(gpus[0]), **machine(), **settings}
+                save(arguments.output, head, rows)
 
 
 if __name__ == "__main__":

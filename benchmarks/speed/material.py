@@ -19,6 +19,7 @@ from benchmarks.precision_models import Subject, subject_of
 from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
 from cb_core.synth.collection import render_videos
 from cb_export.pipeline import ExportOptions, export_checkpoint
+from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.features import VideoInputs, strip, video_inputs
 from cb_runtime.layout import CaptionLayout, caption_layout
@@ -50,13 +51,21 @@ class Material:
         """The checkpoint that is exported, with its golden samples."""
         return subject_of(self.architecture, self.trained, self.folder)
 
-    def artifact(self, precision: str) -> Path:
-        """Return the ONNX file in a precision, with its staged graph beside it. The gate's verdict stands in it."""
-        path = self.folder / f"{self.architecture}_{precision}.onnx"
+    def artifact(self, precision: str, engine: EngineOptions | None = None) -> Path:
+        """Return the ONNX file in a precision, with its staged graph beside it, or an engine as it is asked for.
+
+        The gate's verdict stands in it.
+        """
+        path = self.folder / f"{self.architecture}_{precision}.{'onnx' if engine is None else 'engine'}"
         if not path.is_file():
             # Networks that learnt nothing are measured too, so that a failed gate is a figure here and no obstacle.
             options = ExportOptions(
-                precision=precision, golden=self.subject.golden, allow_parity_failure=True, batches=(1, 16)
+                format="onnx" if engine is None else "trt",
+                precision=precision,
+                golden=self.subject.golden,
+                allow_parity_failure=True,
+                batches=(1, 16),
+                engine=engine or EngineOptions(),
             )
             export_checkpoint(self.subject.checkpoint, path, options)
         return path

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.speed.material import Strips
 from benchmarks.speed.peers import Provider, onnxruntime_session, openvino_model
+from cb_runtime.measuring.random_inputs import random_inputs
+from cb_runtime.session import Session
 from cb_runtime.stages import CLASSIFIER, PICTURES, encoder_file, read_manifest, stages_path
 
-Feeds = dict[str, NDArray[Any]]
+Feeds = dict[str, Any]
 Run = Callable[[Feeds, int], object]
 """Runs feeds a number of times."""
 Pass = Callable[[Strips], None]
@@ -40,18 +41,36 @@ def raw_onnxruntime_on_gpu(artifact: Path, strips: Strips, batch: int, provider:
     def opened(graph: Path) -> Run:
         session = onnxruntime_session(graph, 1, provider)
         (output,) = session.get_outputs()
+        bound: dict[int, Any] = {}  # by batch size: what lies there is brought there once
 
-        def run(feeds: Feeds, times: int) -> None:
+        def bind(feeds: Feeds) -> Any:  # noqa: ANN401  (no types)
             binding = session.io_binding()
             for name, values in feeds.items():
                 binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0))
             binding.bind_output(output.name, "cuda")
+            return binding
+
+        def run(feeds: Feeds, times: int) -> None:
+            size = len(next(iter(feeds.values())))
+            bound[size] = bound.get(size) or bind(feeds)
             for _ in range(times):
-                session.run_with_iobinding(binding)
+                session.run_with_iobinding(bound[size])
 
         return run
 
     return _pass(artifact, strips, batch, opened)
+
+
+def raw_session_on_gpu(session: Session, batch: int) -> Pass:
+    """Return a pass of an engine over pairs that lie on its GPU; of the strips it is given it only takes the number."""
+    import torch
+
+    def run(feeds: Mapping[str, Any], times: int) -> None:
+        for _ in range(times):
+            session.run(feeds)
+
+    pairs = random_inputs(session.metadata, batch)
+    return _whole_pass(run, {name: torch.from_numpy(values).cuda() for name, values in pairs.items()}, batch)
 
 
 def raw_openvino(artifact: Path, strips: Strips, batch: int, how: Mapping[str, Any]) -> Pass:

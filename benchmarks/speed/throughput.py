@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,6 +190,14 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def save(output: Path, head: dict[str, Any], rows: list[Row]) -> None:
+    """Write what was measured as JSON, and beside it a Markdown table for each architecture."""
+    write_json(output, {**head, "rows": [asdict(row) for row in rows]})
+    names = dict.fromkeys(row.architecture for row in rows)
+    tables = [f"{name}\n\n{table([row for row in rows if row.architecture == name])}" for name in names]
+    output.with_suffix(".md").write_text("\n".join(tables))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), help="registered names")
@@ -218,12 +227,7 @@ def main() -> None:
             rows += measured
     if arguments.output:
         settings = {name: getattr(arguments, name) for name in ("frames", "rounds", "batch", "threads")}
-        head = {"command": command("benchmarks.speed.throughput"), **machine(), **settings}
-        write_json(arguments.output, {**head, "rows": [asdict(row) for row in rows]})
-        tables = [
-            f"{name}\n\n{table([row for row in rows if row.architecture == name])}" for name in arguments.architectures
-        ]
-        arguments.output.with_suffix(".md").write_text("\n".join(tables))
+        save(arguments.output, {"command": command("benchmarks.speed.throughput"), **machine(), **settings}, rows)
 
 
 if __name__ == "__main__":

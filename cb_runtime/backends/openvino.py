@@ -173,7 +173,7 @@ def _settings(core: Any, own: str, options: OpenOptions) -> Settings:  # noqa: A
 
 def _threads_of_a_stream(options: OpenOptions) -> int | None:
     """Return how many threads a stream computes with; None where OpenVINO chooses."""
-    if options.streams is None:
+    if options.streams in (None, 1):
         return options.threads
     threads = options.threads or usable_cores()
     if options.streams > threads:

@@ -92,6 +92,13 @@ def test_each_stream_is_a_model_of_its_own_whose_weights_no_other_prepares():
 
 
 @needs_two_cores
+def test_one_stream_has_the_threads_that_openvino_chooses(monkeypatch):
+    monkeypatch.setattr(backend, "usable_cores", lambda: 1)
+    plain, one = (open_session(default_model_path(), backend="openvino", measure=False, streams=n) for n in (None, 1))
+    assert one.describe()["threads"] == plain.describe()["threads"] > 1
+
+
+@needs_two_cores
 def test_calls_that_take_one_stream_take_turns():
     session = open_session(default_model_path(), backend="openvino", threads=2, streams=2)
     few = load_golden_samples(golden_path(default_model_path())).sample(1)
