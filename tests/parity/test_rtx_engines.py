@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from settled_models import OWN, saved
 
@@ -22,8 +24,10 @@ LEAST = {"fp32": 1.0, "fp16": 0.9, "bf16": 0.9, "int8": 0.25}
 
 @pytest.fixture(scope="module", params=OWN)
 def checkpoint(request, tmp_path_factory):
-    """A checkpoint of each architecture, made once for all precisions."""
-    return saved(request.param, tmp_path_factory.mktemp(request.param), SAMPLES)[0]
+    """A checkpoint of each architecture, made once for all precisions and gone after them: some have 300 MB."""
+    folder = tmp_path_factory.mktemp(request.param)
+    yield saved(request.param, folder, SAMPLES)[0]
+    shutil.rmtree(folder)
 
 
 @pytest.mark.slow
