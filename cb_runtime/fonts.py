@@ -8,7 +8,6 @@ it to `BoundaryPredictor.predict_video(font_embedding=...)`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.errors import UsageError, require
+from cb_runtime.installed import entry_points_of
 from cb_runtime.layout import CaptionLayout
 from cb_runtime.video.types import FrameSource
 
@@ -53,6 +53,6 @@ def load_font_encoder(weights: str | Path) -> FontEncoder:
     """
     for module in ("torch", "open_clip"):
         require(module)
-    for entry in sorted(entry_points(group=FONT_ENCODERS_GROUP), key=lambda entry: entry.name):
+    for entry in entry_points_of(FONT_ENCODERS_GROUP).values():
         return cast("FontEncoder", entry.load()(weights))
     raise UsageError(f"No installed package offers a font encoder (entry point group {FONT_ENCODERS_GROUP}).")

@@ -6,30 +6,39 @@ A backend module has
 - `available() -> Availability`: whether it can run here, why not, and what to do about it;
 - `open_artifact(path, options) -> Executor`: the model on a device, or a `CbError`.
 
-Importing a backend module is cheap: the engine itself is imported when it is first used. Modules are named by the entry
-points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf knowing torch. Where several open a
-kind of file, `SHARED` says which, and which one of them does unless another is asked for.
+Importing a backend module is cheap: the engine itself is imported when it is first used. Modules of this folder stand
+in `OWN`; others are named by the entry points `cb.backends`, so that `cb_core` can offer one for `.pt` without the leaf
+knowing torch. Where several open a kind of file, `SHARED` says which, and which one of them does unless another is
+asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ModelError, UsageError
+from cb_runtime.installed import entry_points_of
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 METADATA_KEY = "cb_metadata"
 """Key of the `metadata_props` entry of an ONNX file that holds `ModelMetadata.to_json()`."""
 
+OWN = ("onnxruntime", "openvino", "package", "tensorrt")
+"""Backends of this folder. They are loaded by name: looking for others takes as long as loading a small model."""
+
 BACKENDS_GROUP = "cb.backends"
+"""Entry points of backends that other packages bring."""
 
 SHARED = {".onnx": ("onnxruntime", "openvino")}
 """The backends of kinds of files that several open; the first, with which exports are proven, is the plain one."""
@@ -133,12 +142,14 @@ def device_from_text(text: str) -> Device:
 
 
 def backend_names() -> list[str]:
-    """Return the names of all backends that installed packages offer, sorted."""
-    return sorted(_entries())
+    """Return the names of all backends, of this package and of others that are installed, sorted."""
+    return sorted({*OWN, *_entries()})
 
 
 def load_backend(name: str) -> Backend:
     """Import the module of one backend. Raises UsageError for an unknown name."""
+    if name in OWN:
+        return cast("Backend", importlib.import_module(f"{__name__}.{name}"))
     entry = _entries().get(name)
     if entry is None:
         raise UsageError(f"Unknown backend '{name}'. Known: {', '.join(backend_names())}.")
@@ -150,10 +161,7 @@ def backends_for(path: Path) -> Iterator[tuple[str, Backend]]:
 
     Lazily: opening an .onnx file need not import the module for checkpoints.
     """
-    known = backend_names()
-    for name in SHARED.get(path.suffix.lower(), known):
-        if name not in known:
-            continue  # of another release
+    for name in SHARED.get(path.suffix.lower()) or backend_names():
         backend = load_backend(name)
         if path.suffix.lower() in backend.SUFFIXES:
             yield name, backend
@@ -177,5 +185,4 @@ def backend_for(path: Path, name: str = "auto") -> tuple[str, Backend]:
 
 @cache
 def _entries() -> dict[str, EntryPoint]:
-    # Once: looking through all that is installed takes longer than loading a small model.
-    return {entry.name: entry for entry in entry_points(group=BACKENDS_GROUP)}
+    return entry_points_of(BACKENDS_GROUP)

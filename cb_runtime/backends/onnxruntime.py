@@ -8,7 +8,6 @@ one inference must succeed before the session is given out. Docs: https://onnxru
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import sys
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logit
 from cb_runtime.contract import IMAGE_INPUTS, ModelMetadata, TensorSpec
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
 from cb_runtime.feeds import row_shape
+from cb_runtime.installed import installed_version
 from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_stages
 from cb_runtime.ort_running import first_line, run_graph, run_graph_there
 from cb_runtime.resident import ResidentClassifier, ResidentEncoder, RowPicker
@@ -102,7 +102,8 @@ def open_artifact(path: Path, options: OpenOptions) -> OrtExecutor:
             f"--threads is for the CPU: nothing runs there on {device}. Leave it out, or use --device cpu."
         )
     ort = require("onnxruntime")
-    _refuse_two_distributions()
+    if device.kind != "cpu":  # which either runs as well
+        _refuse_two_distributions()
     cpu = CpuSettings(options.threads, spinning=not (options.reuse and stages_path(path).exists()))
     executor = _open(ort, path, device, cpu)
     return replace(executor, stages=_open_stages(ort, path, executor)) if options.reuse else executor
@@ -117,20 +118,12 @@ def _open(ort: ModuleType, path: Path, device: Device, cpu: CpuSettings) -> OrtE
 
 
 def _refuse_two_distributions() -> None:
-    if all(_is_installed(name) for name in DISTRIBUTIONS):
+    if all(installed_version(name) for name in DISTRIBUTIONS):
         raise UsageError(
             "onnxruntime and onnxruntime-gpu are both installed, and the CPU one wins in silence. Keep one: "
             "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'cb-toolkit[onnx]' for the CPU or "
             "'cb-toolkit[gpu]'."
         )
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.distribution(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _open_auto(ort: ModuleType, path: Path, cpu: CpuSettings) -> OrtExecutor:

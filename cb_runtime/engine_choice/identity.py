@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from cb_runtime.cores import usable_cores
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import golden_path
 from cb_runtime.gpus import list_gpus
+from cb_runtime.installed import installed_version
 from cb_runtime.stages import MANIFEST, stages_path
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -32,7 +32,7 @@ def identity_of(path: Path, options: OpenOptions, distributions: tuple[str, ...]
         "stages": sha256_of_file(stages) if options.reuse and stages.is_file() else None,
         "golden_samples": golden_path(path).is_file(),
         "machine": machine(),
-        "engines": {name: importlib.metadata.version(name) for name in distributions},
+        "engines": {name: installed_version(name) for name in distributions},
         "asked": {
             "backend": options.backend,
             "device": options.device,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from cb_runtime.engine_choice.ways import Choice, Way
 from cb_runtime.engine_choice.workload import Part, seconds_per_batch, speed_ratio, workload
 from cb_runtime.errors import MissingPackageError, ModelError
 from cb_runtime.golden import GoldenSamples, golden_path, load_golden_samples
+from cb_runtime.installed import installed_version
 from cb_runtime.onnx_artifact import metadata_of_file
 
 
@@ -29,8 +29,11 @@ def open_fastest(path: Path, options: OpenOptions) -> tuple[Executor, Choice | N
     Raises what the backend raises that opens the file, and UsageError for one that does not.
     """
     _, plain = backend_for(path, options.backend)
+    first = SHARED.get(path.suffix.lower(), ())[:1]
+    if not path.is_file() or options.backend in first:
+        return plain.open_artifact(path, options), None
     installed = _installed(path, options.backend)
-    if not path.is_file() or set(installed) <= set(SHARED.get(path.suffix.lower(), ())[:1]):
+    if set(installed) <= set(first):
         return plain.open_artifact(path, options), None
     identity = identity_of(path, options, tuple(sorted({name for names in installed.values() for name in names})))
     known = kept_choice(identity)
@@ -55,16 +58,8 @@ def _installed(path: Path, backend: str) -> dict[str, tuple[str, ...]]:
     named: Iterable[tuple[str, Any]] = backends_for(path) if backend == "auto" else [(backend, load_backend(backend))]
     found = {}
     for name, module in named:
-        found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if _is_installed(one))
+        found[name] = tuple(one for one in getattr(module, "DISTRIBUTIONS", ()) if installed_version(one))
     return {name: packages for name, packages in found.items() if packages}
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.distribution(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _ways(own: str, backends: tuple[str, ...], options: OpenOptions) -> list[Way]:

@@ -7,7 +7,6 @@ are.
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from cb_runtime import opencv as cv2
 from cb_runtime.errors import MissingPackageError, require
 from cb_runtime.geometry import Box
+from cb_runtime.installed import installed_version
 from cb_runtime.video.types import Image
 
 LONGEST_SIDE = 640
@@ -58,7 +58,7 @@ class RapidOcrDetector:
     def version(self) -> str | None:
         """Version of the installed rapidocr. Raises MissingPackageError without one."""
         _require_rapidocr()
-        return importlib.metadata.version("rapidocr")
+        return installed_version("rapidocr")
 
     def __call__(self, image: Image) -> list[tuple[Box, float]]:
         """Return the boxes of text in `image` with their scores. Raises MissingPackageError without rapidocr."""

@@ -15,6 +15,7 @@ from tiny_models import strips_of, tiny_model
 from cb_runtime import backends
 from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import (
+    OWN,
     SHARED,
     OpenOptions,
     backend_for,
@@ -27,6 +28,7 @@ from cb_runtime.backends import onnxruntime as ort_backend
 from cb_runtime.contract import INPUT_NAMES, ModelMetadata
 from cb_runtime.errors import CbError, ContractError, MissingPackageError, ModelError, UsageError
 from cb_runtime.golden import golden_path, load_golden_samples
+from cb_runtime.installed import installed_version
 from cb_runtime.models import default_model_path
 from cb_runtime.session import open_session
 
@@ -87,10 +89,10 @@ def test_a_backend_for_other_files_is_answered_with_those_for_this_one(tmp_path)
         open_session(tiny_model(tmp_path / "m.onnx"), backend="torch")
 
 
-def test_modules_in_the_folder_are_all_entry_points():
+def test_modules_in_the_folder_are_all_named():
     folder = Path(backends.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules <= set(backend_names())
+    assert modules == set(OWN)
 
 
 def test_an_unknown_backend_is_answered_with_the_known_ones():
@@ -198,14 +200,26 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_two_onnxruntime_packages_are_refused(tmp_path, monkeypatch):
     path = tiny_model(tmp_path / "m.onnx")
-    monkeypatch.setattr(ort_backend, "_is_installed", lambda name: True)
+    monkeypatch.setattr(ort_backend, "installed_version", lambda name: "1.20")
     assert not ort_backend.available().ok
     with pytest.raises(UsageError, match="both installed"):
         open_session(path, backend="onnxruntime")
+    open_session(path, backend="onnxruntime", device="cpu")  # which either runs as well
 
 
 def test_only_installed_distributions_count():
-    assert not ort_backend._is_installed("a-package-nobody-has")
+    assert installed_version("a-package-nobody-has") is None
+
+
+def test_nothing_that_is_installed_is_looked_through_for_a_session_on_the_cpu(tmp_path):
+    path = tiny_model(tmp_path / "m.onnx")
+    code = (
+        "import sys, cb_runtime\n"
+        f"cb_runtime.BoundaryPredictor({str(path)!r}, device='cpu', backend='onnxruntime')\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+    )
+    # Isolated: what an environment starts Python with, editable installs for one, may import it before.
+    subprocess.run([sys.executable, "-S", "-c", f"import sys\nsys.path[:0] = {sys.path!r}\n{code}"], check=True)
 
 
 def use_runtime(monkeypatch, runtime):

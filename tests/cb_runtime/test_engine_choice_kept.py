@@ -193,7 +193,7 @@ class TestOpening:
             open_session(artifact, precision="bf16")
 
     def test_one_installed_engine_is_taken_without_a_look_at_the_cache(self, artifact, monkeypatch):
-        monkeypatch.setattr(opening, "_is_installed", lambda name: name in ort_backend.DISTRIBUTIONS)
+        monkeypatch.setattr(opening, "installed_version", lambda name: name in ort_backend.DISTRIBUTIONS and "1")
         monkeypatch.setattr(opening, "identity_of", None)
         described = open_session(artifact).describe()
         assert (described["backend"], described["engine_choice"]) == ("onnxruntime", None)

@@ -62,7 +62,7 @@ def test_an_encoder_that_would_have_no_effect_is_refused(tmp_path):
 
 
 def test_the_command_line_gives_the_weights_to_the_installed_encoder(tmp_path, video, monkeypatch):
-    monkeypatch.setattr(fonts, "entry_points", lambda group: [FakeEntry()])
+    monkeypatch.setattr(fonts, "entry_points_of", lambda group: {"mine": FakeEntry()})
     model = tiny_model(tmp_path / "m.onnx", STYLED)
     options = ["--checkpoint", str(model), "--region", REGION_TEXT, "--output", str(tmp_path / "out")]
     without = CliRunner().invoke(main, ["infer", str(video), *options])
@@ -79,7 +79,7 @@ def test_the_installed_encoder_is_that_of_training(tmp_path):
 
 
 def test_without_an_encoder_installed_the_group_is_named(monkeypatch):
-    monkeypatch.setattr(fonts, "entry_points", lambda group: [])
+    monkeypatch.setattr(fonts, "entry_points_of", lambda group: {})
     with pytest.raises(UsageError, match=r"cb\.font_encoders"):
         load_font_encoder("weights.pt")
 
