@@ -9,7 +9,8 @@ caption to caption and about each caption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ stand still before a still picture: then a change that all far pairs agree on is
 the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`, then
 `cb evaluate`) 4 of 5 boundaries that were missed are found so, and none that is not there; from 2 to 3 the same."""
 
+CLOSER = 2.0
+"""How much surer of a change than of none a closer look must be at least, in natural log units."""
+
 READABLE = 0.2
 """Seconds for which even a single word is shown where captions come word by word (300 words a minute)."""
 
@@ -36,7 +40,32 @@ FLURRY = 4
 """Captions, one right after the other and each shorter than `READABLE`, from which on they are none."""
 
 
-def confirmed(path: Path, evidence: Array, distance: int, margin: float, cuts: Collection[int] | None = None) -> Path:
+def looked_closer(path: Path, decided: Mapping[int, bool], min_frames: int) -> Path:
+    """Return the captions, each change that was in doubt decided by a closer look at it.
+
+    Args:
+        path: Captions found.
+        decided: Whether there is a change, by the first frame after it.
+        min_frames: Least length of a caption in frames: none is split into shorter ones.
+    """
+    split: list[_Caption] = []
+    for start, end in _captions(path):
+        edges = [start]
+        for frame in sorted(frame for frame, change in decided.items() if change and start < frame < end):
+            if min(frame - edges[-1], end - frame) >= min_frames:
+                edges.append(frame)
+        split += itertools.pairwise([*edges, end])
+    return _path(_joined(split, lambda one, other: one[1] == other[0] and not decided.get(other[0], True)))
+
+
+def confirmed(
+    path: Path,
+    evidence: Array,
+    distance: int,
+    margin: float,
+    cuts: Collection[int] | None = None,
+    decided: Collection[int] = (),
+) -> Path:
     """Return the captions that pairs at a far distance confirm.
 
     A caption is one with that right before it, unless the pairs from the one to the other are surer of `different` than
@@ -51,16 +80,17 @@ def confirmed(path: Path, evidence: Array, distance: int, margin: float, cuts: C
         distance: Of the pairs, in frames.
         margin: How much surer of a change, in the mean over the pairs, in natural log units.
         cuts: Frames at which the picture cuts; None where that is not known: any may be one.
+        decided: Changes that a closer look has decided: those that are left are not asked about again.
     """
     surer = evidence[:, DIFFERENT] - evidence[:, SAME]
 
     def is_one(one: _Caption, other: _Caption) -> bool:
+        if one[1] == other[0] and other[0] in decided:
+            return False
         still = cuts is not None and other[0] not in cuts
         return not _change(one, other, surer, distance, margin, still=still)
 
-    captions = _joined(path, is_one)
-    kept = _shown(captions, evidence, distance)
-    return Path([start for start, _ in kept], [end for _, end in kept])
+    return _path(_shown(_joined(_captions(path), is_one), evidence, distance))
 
 
 def joined_over_cuts(path: Path, staying: Mapping[int, float]) -> Path:
@@ -70,14 +100,21 @@ def joined_over_cuts(path: Path, staying: Mapping[int, float]) -> Path:
         path: Captions found.
         staying: Correlation of the strokes before and after, by the frame at which the picture cuts.
     """
-    captions = _joined(path, lambda one, other: one[1] == other[0] and staying.get(other[0], 0.0) >= STAY)
+    return _path(_joined(_captions(path), lambda one, other: one[1] == other[0] and staying.get(other[0], 0.0) >= STAY))
+
+
+def _captions(path: Path) -> Iterator[_Caption]:
+    return zip(path.starts, path.ends, strict=True)
+
+
+def _path(captions: Sequence[_Caption]) -> Path:
     return Path([start for start, _ in captions], [end for _, end in captions])
 
 
-def _joined(path: Path, is_one: Callable[[_Caption, _Caption], bool]) -> list[_Caption]:
+def _joined(found: Iterable[_Caption], is_one: Callable[[_Caption, _Caption], bool]) -> list[_Caption]:
     """Return the captions, those joined of which `is_one` tells that they and the next are one."""
     captions: list[_Caption] = []
-    for caption in zip(path.starts, path.ends, strict=True):
+    for caption in found:
         captions.append(caption)
         while len(captions) > 1 and is_one(captions[-2], captions[-1]):
             captions[-2:] = [(captions[-2][0], captions[-1][1])]
@@ -93,14 +130,14 @@ def without_flurries(path: Path, seconds: Sequence[float]) -> Path:
     """
     kept: list[_Caption] = []
     flurry: list[_Caption] = []
-    for caption in zip(path.starts, path.ends, strict=True):
+    for caption in _captions(path):
         short = seconds[caption[1]] - seconds[caption[0]] < READABLE
         if flurry and not (short and flurry[-1][1] == caption[0]):
             kept += flurry if len(flurry) < FLURRY else []
             flurry = []
         (flurry if short else kept).append(caption)
     kept += flurry if len(flurry) < FLURRY else []
-    return Path([start for start, _ in kept], [end for _, end in kept])
+    return _path(kept)
 
 
 def _change(one: _Caption, other: _Caption, surer: Array, distance: int, margin: float, *, still: bool) -> bool:

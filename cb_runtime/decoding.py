@@ -5,9 +5,10 @@ also ends, and a fade over many uncertain frames still has exactly one boundary.
 say what neighbours cannot: a caption gone for a frame or two and back is one caption when the frames on both sides are
 `same`, and a change that only one pair sees is none. Both directions of a pair are one piece of evidence: the mean of
 their log-probabilities, the backward labels turned round. The forward-backward algorithm over the same states gives
-each boundary's probability. Pairs some frames further apart then confirm what was found, a caption whose strokes stay
-where the picture cuts is one, and what nobody could read is dropped (`cb_runtime.confirmation`). Where a boundary is a
-fade, the strips say where half opacity lies (`cb_runtime.fades`).
+each boundary's probability. A closer look then decides changes that were in doubt (`cb_runtime.closer_look`), pairs
+some frames further apart confirm what was found, a caption whose strokes stay where the picture cuts is one, and what
+nobody could read is dropped (`cb_runtime.confirmation`). Where a boundary is a fade, the strips say where half opacity
+lies (`cb_runtime.fades`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.calibration import calibrated
-from cb_runtime.confirmation import confirmed, joined_over_cuts, without_flurries
+from cb_runtime.confirmation import CLOSER, confirmed, joined_over_cuts, looked_closer, without_flurries
 from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import Fade, StripProducts, find_fades
@@ -90,6 +91,7 @@ def decode_spans(
     decoding: Decoding,
     products: StripProducts | None = None,
     staying: Mapping[int, float] | None = None,
+    closer: Mapping[int, float] | None = None,
 ) -> list[Span]:
     """Return the captions of a video in time order.
 
@@ -103,6 +105,8 @@ def decode_spans(
             None leaves them where the pairs put them.
         staying: How alike the strokes before and after each cut of the picture are (`SceneCuts`): a caption whose
             strokes stay is one.
+        closer: How much surer a closer look at changes in doubt is of a change than of none, by the first frame after
+            it (`cb_runtime.closer_look`): it decides them.
 
     Returns:
         Spans; empty for a video of fewer than two frames, which has no pair to judge.
@@ -119,8 +123,10 @@ def decode_spans(
     trellis = Trellis(decoding)
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
+    decided = {frame: surer > _least(decoding) for frame, surer in (closer or {}).items()}
+    path = looked_closer(path, decided, decoding.min_frames)
     for distance in decoding.far_distances:
-        path = confirmed(path, _of_pairs(scores, distance), distance, decoding.far_margin, staying)
+        path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, staying, decided)
     path = joined_over_cuts(path, staying or {})
     times = [*pts, _end_of_video(pts, durations)]
     path = without_flurries(path, [float(time * time_base) for time in times])
@@ -184,6 +190,11 @@ def _check(pts: Sequence[int], durations: Sequence[int], scores: PairScores, dec
                 )
 
 
+def _least(decoding: Decoding) -> float:
+    """Return how sure a closer look must be: as pairs must be in the mean, where more is asked of them."""
+    return max(CLOSER, decoding.change_penalty / sum(decoding.distances))
+
+
 def combined_evidence(scores: PairScores, decoding: Decoding) -> Array:
     """Return weighted log-evidence `(n - 1, distances, 5)` for each label of the pair that ends at frame i + 1.
 
@@ -191,14 +202,17 @@ def combined_evidence(scores: PairScores, decoding: Decoding) -> Array:
     """
     evidence = np.zeros((len(scores.forward), len(decoding.distances), len(LABELS)))
     for column, distance in enumerate(decoding.distances):
-        evidence[distance - 1 :, column] = _of_pairs(scores, distance) * decoding.weight(distance)
+        evidence[distance - 1 :, column] = _at(scores, distance) * decoding.weight(distance)
     return evidence
 
 
-def _of_pairs(scores: PairScores, distance: int) -> Array:
-    """Return the log-evidence `(n - distance, 5)` of the pairs at a distance: the mean of both directions."""
-    turned = scores.backward_at[distance][:, REVERSED_LABEL]
-    return (_log(scores.forward_at[distance]) + _log(turned)) / 2
+def _at(scores: PairScores, distance: int) -> Array:
+    return pair_evidence(scores.forward_at[distance], scores.backward_at[distance])
+
+
+def pair_evidence(forward: NDArray[Any], backward: NDArray[Any]) -> Array:
+    """Return the log-evidence `(pairs, 5)` of pairs asked in both directions: the mean of both."""
+    return (_log(forward) + _log(backward[:, REVERSED_LABEL])) / 2
 
 
 def _log(probabilities: NDArray[Any]) -> Array:
@@ -214,7 +228,7 @@ def contradictions(scores: PairScores) -> NDArray[np.bool_]:
 
 def sure_changes(scores: PairScores) -> NDArray[np.bool_]:
     """Tell for each pair of neighbours whether both directions together are sure that the caption changes there."""
-    both = np.exp(_of_pairs(scores, 1))
+    both = np.exp(_at(scores, 1))
     sure: NDArray[np.bool_] = both[:, _CHANGES].sum(axis=1) >= CUT_PROBABILITY * both.sum(axis=1)
     return sure
 

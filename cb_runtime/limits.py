@@ -58,3 +58,10 @@ class TimeLimit:
         """Say what was done when the time was over."""
         done = f"only the first {frames} frames were scored" if frames else "no frame was scored"
         return f"The time limit of {self._seconds:g} s (--timeout) was reached: {done}."
+
+    def message_of_closer_looks(self, done: int, wanted: int) -> str:
+        """Say what was left undone when all frames were scored and the time was over then."""
+        return (
+            f"The time limit of {self._seconds:g} s (--timeout) was reached after all frames were scored: of {wanted} "
+            f"changes in doubt {done} were looked at more closely."
+        )

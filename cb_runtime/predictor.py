@@ -39,7 +39,7 @@ from cb_runtime.pipeline import Pipeline, Profile, counted, working
 from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
-from cb_runtime.scored_video import NO_TEXT, ScoredVideo, unscored
+from cb_runtime.scored_video import NO_TEXT, ScoredVideo, near_distances, unscored
 from cb_runtime.session import open_session
 from cb_runtime.skipping import USUAL, Skipping
 from cb_runtime.source_scoring import score_source
@@ -70,6 +70,7 @@ class BoundaryPredictor:
         skip: Frames that share the work of a frame before: `none`; `equal`, where strips are equal to the bit, which
             changes no result; or `noise`, where they differ by no more than noise.
         coarse: First distance of a coarse-to-fine search, in frames: 2, 4, 8 or 16; 1 scores all pairs.
+        closer: Look once more, at pieces of the region, at changes from caption to caption that are in doubt.
 
     Raises what `open_session` raises, and UsageError for a batch size below 1 or for `skip` and `coarse`.
     """
@@ -91,8 +92,9 @@ class BoundaryPredictor:
         public_key: str | Path | None = None,
         skip: str = USUAL.skip,
         coarse: int = USUAL.coarse,
+        closer: bool = USUAL.closer,
     ) -> None:
-        self.skipping = Skipping(skip, coarse)
+        self.skipping = Skipping(skip, coarse, closer)
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"--batch must be 1 or more, got {batch_size}.")
         self.path = default_model_path() if path is None else Path(path)
@@ -304,6 +306,7 @@ class BoundaryPredictor:
                 distances=distances,
                 batch_size=self.batch_size,
                 skipping=self.skipping,
+                decoding=self._decoding(distances, DecodeOptions()),
                 limit=limit,
                 pipeline=pipeline,
                 progress=progress,
@@ -319,18 +322,27 @@ class BoundaryPredictor:
         Options replace parts of the model's own `Decoding`, at the distances that were scored unless they say others; a
         `Decoding` replaces all of it. Raises UsageError for a distance that was not scored.
         """
-        decoding = options if isinstance(options, Decoding) else self._decoding(scored, options or DecodeOptions())
-        scores, time_base = scored.scores, scored.video.time_base
-        spans = decode_spans(scored.pts, scored.durations, time_base, scores, decoding, scored.products, scored.staying)
+        if not isinstance(options, Decoding):
+            options = self._decoding(scored.scores.distances, options or DecodeOptions())
+        spans = decode_spans(
+            scored.pts,
+            scored.durations,
+            scored.video.time_base,
+            scored.scores,
+            options,
+            scored.products,
+            scored.staying,
+            scored.closer,
+        )
         settings = {"batch_size": self.batch_size, **self.skipping.to_dict()}
         statistics = scored.statistics() | ({} if scored.layout is None else settings)
         return CaptionTrack(
             scored.video, tuple(spans), scored.layout, scored.partial, scored.messages, self.model, statistics
         )
 
-    def _decoding(self, scored: ScoredVideo, options: DecodeOptions) -> Decoding:
+    def _decoding(self, scored: tuple[int, ...], options: DecodeOptions) -> Decoding:
         if options.distances is None:
-            options = replace(options, distances=scored.near_distances)
+            options = replace(options, distances=near_distances(scored))
         return options.applied_to(self.metadata.decoding)
 
     def _check_font_model(self, found: str | None) -> None:

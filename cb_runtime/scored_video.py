@@ -42,13 +42,15 @@ class ScoredVideo:
     """What fades are found by; None where no strip was made."""
     staying: Mapping[int, float] = field(default_factory=dict)
     """How alike the strokes before and after each cut of the picture are, by frame; see `SceneCuts`."""
+    closer: Mapping[int, float] = field(default_factory=dict)
+    """How much surer a closer look at changes in doubt is of a change than of none, by the first frame after it."""
     timed_out: bool = False
     """True when a time limit ended the work; then the result is partial too."""
 
     @property
     def near_distances(self) -> tuple[int, ...]:
-        """Distances of the pairs by which captions can be found; further ones only confirm them."""
-        return tuple(distance for distance in self.scores.distances if distance <= MAX_DISTANCE)
+        """Distances of the pairs by which captions can be found."""
+        return near_distances(self.scores.distances)
 
     def statistics(self) -> dict[str, Any]:
         """Return counts and rates as plain JSON types."""
@@ -62,12 +64,18 @@ class ScoredVideo:
             "pairs": self.scores.count,
             "pairs_scored": self.scores.pairs_scored,
             "distances": list(self.scores.distances),
+            "closer_looks": len(self.closer),
             "contradictions": int(contradictions(self.scores).sum()),
             "seconds": round(self.seconds, 3),
             "frames_per_second": round(frames / max(self.seconds, 1e-9), 1),
             "timed_out": self.timed_out,
             **decoder,
         }
+
+
+def near_distances(distances: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those distances of pairs by which captions can be found; further ones only confirm them."""
+    return tuple(distance for distance in distances if distance <= MAX_DISTANCE)
 
 
 def unscored(source: FrameSource, distances: tuple[int, ...], message: str, *, timed_out: bool = False) -> ScoredVideo:

@@ -118,7 +118,7 @@ def score_strips(
         raise UsageError(f"Distances must ascend from 1 to at most {FARTHEST}, got {distances}.")
     wanted, pipeline = skipping or Skipping(), pipeline or Pipeline(overlapped=False)
     kept = KeptStrips(strips, alike_rule(wanted.skip))
-    model = _model(session, inputs, batch_size)
+    model = pair_model(session, inputs, batch_size)
     told = 0
 
     def tell(done: int) -> None:
@@ -172,8 +172,8 @@ def _in_parts(model: PairModel, session: Session, pipeline: Pipeline) -> PairMod
     return PairModel(encoded if session.stages else model.encoded, answers)
 
 
-def _model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
-    """Return the model, its staged graph where it has one, with the video's own inputs."""
+def pair_model(session: Session, inputs: VideoInputs, batch_size: int) -> PairModel:
+    """Return the model, its staged graph where it has one, with the inputs that all pairs share."""
     stages = session.stages and (session.stages.resident or session.stages)
     run = _run_on(session, inputs, batch_size) if stages is None else _classify_on(stages, inputs, batch_size)
 

@@ -6,6 +6,9 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 
+from cb_runtime.closer_look import CloserLook, compared
+from cb_runtime.contract import Decoding
+from cb_runtime.doubts import doubtful_changes
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip
 from cb_runtime.layout import CaptionLayout
@@ -32,13 +35,15 @@ def score_source(
     distances: tuple[int, ...],
     batch_size: int,
     skipping: Skipping,
+    decoding: Decoding,
     limit: TimeLimit,
     pipeline: Pipeline,
     progress: Progress,
 ) -> ScoredVideo:
     """Score the pairs of an open video, up to its end or a time limit; the pipeline has ended then.
 
-    The other arguments are those of `score_strips`, which says what is raised.
+    `decoding` tells which changes are in doubt and looked at once more. The other arguments are those of
+    `score_strips`, which says what is raised.
     """
     pts, durations, products, cuts = array("q"), array("q"), StripProducts(), SceneCuts()
 
@@ -66,9 +71,21 @@ def score_source(
             progress=progress,
             pipeline=pipeline,
         )
+        late, partial = limit.ended_something, source.report.partial
+        doubts = doubtful_changes(scores, decoding) if skipping.closer and not late else []
+        closer: dict[int, float] = {}
+        if doubts:
+            times = sorted({pts[number] for doubt in doubts for pair in compared(doubt) for number in pair})
+            again = pipeline.ahead(limit.until(source.again(times, layout.region)), "seek", depth=FRAMES_AHEAD)
+            look = CloserLook(session, layout, inputs.font_embedding, batch_size)
+            with pipeline.working("closer look", unit="doubts"):
+                for frame, surer in look.results(doubts, again, pts):
+                    closer[frame] = surer
+                    progress("Looking closer", len(closer), len(doubts))
     seconds = time.perf_counter() - began
-    late, partial = limit.ended_something, source.report.partial
     messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
+    if limit.ended_something and not late:
+        messages += (limit.message_of_closer_looks(len(closer), len(doubts)),)
     messages += (*layout.doubts(), *ocr_shift(session.metadata, layout))
     return ScoredVideo(
         source.info,
@@ -81,5 +98,6 @@ def score_source(
         seconds,
         products,
         cuts.staying,
+        closer,
         timed_out=late,
     )

@@ -37,6 +37,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--change-penalty", type=float, help="See cb infer.  [default: as cb infer]")
 @click.option("--skip", default=USUAL.skip, show_default=True, help="See cb infer.")
 @click.option("--coarse", type=int, default=USUAL.coarse, show_default=True, help="See cb infer.")
+@click.option("--closer/--no-closer", default=USUAL.closer, help="See cb infer.  [default: closer]")
 @click.option("--worst", default=24, show_default=True, help="Pictures of missed, false and shifted boundaries.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @engine_options
@@ -76,6 +77,7 @@ def evaluate(report: Report, **options: Any) -> None:  # noqa: ANN401  (the opti
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
         skip=options["skip"],
         coarse=options["coarse"],
+        closer=options["closer"],
     )
     with report.progress() as progress:
         evaluation = evaluate_videos(predictor, videos, settings, progress=progress)

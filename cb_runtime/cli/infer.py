@@ -59,6 +59,12 @@ if TYPE_CHECKING:
     "1 looks at all.",
 )
 @click.option(
+    "--closer/--no-closer",
+    default=USUAL.closer,
+    help="Look once more, at pieces of the region, at changes from caption to caption that are in doubt.  "
+    "[default: closer]",
+)
+@click.option(
     "--jobs",
     default=1,
     show_default=True,
@@ -139,6 +145,7 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
         public_key=options["public_key"],
         skip=options["skip"],
         coarse=options["coarse"],
+        closer=options["closer"],
         font_encoder=load_font_encoder(options["font_model"]) if options["font_model"] else None,
     )
     profile = Profile() if options["profile"] else None

@@ -1,4 +1,4 @@
-"""What may be skipped, as the caller says it."""
+"""What may be skipped, and what is looked at twice, as the caller says it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ which nothing larger than a glyph's stroke differs by more than the video's nois
 
 @dataclass(frozen=True)
 class Skipping:
-    """What of a video need not be looked at."""
+    """What of a video need not be looked at, and what is looked at once more."""
 
     skip: str = EQUAL
     """One of `SKIPS`."""
     coarse: int = 1
     """First distance, in frames, of the coarse-to-fine search: 2, 4, 8 or 16; 1 scores all pairs."""
+    closer: bool = True
+    """Whether changes in doubt are looked at once more, in pieces of the region; see `cb_runtime.closer_look`."""
 
     def __post_init__(self) -> None:
         if self.skip not in SKIPS:

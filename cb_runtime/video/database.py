@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ __all__ = [
 ]
 
 _PICTURES = "SELECT pts, duration, jpeg FROM frames"
+
+_MOST_VALUES = 500
+"""Values in one query; SQLite takes 999 in its older releases."""
+
+_CLOSED = "The source of {path} is closed."
 
 _Window = tuple[slice, slice]
 """Rows and columns of the stored pictures."""
@@ -95,6 +100,21 @@ class VideoDatabase:
         pictures = self._pictures(f"{_PICTURES} ORDER BY position", [], self._new_report(), window)
         return (Frame(index, *picture) for index, picture in enumerate(pictures))
 
+    def again(self, times: Sequence[int], region: Box | None = None) -> Iterator[Frame]:
+        """Give those frames once more whose PTS are in `times`, ascending; cropped as in `frames`.
+
+        Their `index` is -1. What cannot be read again is left out; `report` stays as it is. Raises what `frames` does.
+        """
+        if self._closed:
+            raise ValueError(_CLOSED.format(path=self._path))
+        return self._at_times(sorted({*times}), self._window(region))
+
+    def _at_times(self, times: list[int], window: _Window) -> Iterator[Frame]:
+        for begin in range(0, len(times), _MOST_VALUES):
+            wanted = times[begin : begin + _MOST_VALUES]
+            query = f"{_PICTURES} WHERE pts IN ({','.join('?' * len(wanted))}) ORDER BY position"
+            yield from (Frame(-1, *picture) for picture in self._pictures(query, wanted, DecodeReport(), window))
+
     def sample(self, count: int) -> Iterator[Frame]:
         """Give about `count` frames spread evenly: their whole stored region, as whole frames are not stored.
 
@@ -140,7 +160,7 @@ class VideoDatabase:
 
     def _new_report(self) -> DecodeReport:
         if self._closed:
-            raise ValueError(f"The source of {self._path} is closed.")
+            raise ValueError(_CLOSED.format(path=self._path))
         self._report = self._stored_report()
         return self._report
 

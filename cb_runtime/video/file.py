@@ -16,7 +16,7 @@ What is done with the less usual kinds of video:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +36,15 @@ from cb_runtime.video.pixels import RegionReader, orientation_of
 from cb_runtime.video.types import Decoder, DecodeReport, Frame, VideoInfo
 
 _SEEK_SECONDS = 5
-"""Samples further apart than this are reached by seeking, nearer ones by decoding on: they often share a key frame."""
+"""Where no index tells where key frames are, frames further apart than this are reached by seeking, nearer ones by
+decoding on: they often share a key frame."""
+
+_EARLY_SECONDS = Fraction(1, 2)
+"""Seeking goes by the order of decoding: frames shown just before a key frame may come after it there. So it aims at a
+moment before what is wanted."""
+
+_INDEXED = 2
+"""Key frames from which on a container has an index; Matroska's is read at the first seek."""
 
 
 class VideoFile:
@@ -105,14 +113,20 @@ class VideoFile:
             ValueError: The source is closed.
         """
         self._check_open()
-        info = self._info
-        if region is not None and not region.inside(info.width, info.height):
-            raise InputError(
-                f"Region {region.as_tuple()} does not lie inside {info.path} ({info.width}x{info.height}). "
-                "Give left, top, right, bottom in pixels of the displayed frame."
-            )
+        self._check_region(region)
         self._report = DecodeReport()
         return self._all_frames(region, self._report)
+
+    def again(self, times: Sequence[int], region: Box | None = None) -> Iterator[Frame]:
+        """Give those frames once more whose PTS are in `times`, ascending, reached by seeking; cropped as in `frames`.
+
+        Their `index` is -1. What cannot be read again is left out; `report` stays as it is. Raises what `frames` does.
+        """
+        self._check_open()
+        self._check_region(region)
+        wanted = {self._start + time for time in times}
+        found = self._sought_frames(sorted(wanted), region, DecodeReport())
+        return (frame for frame in found if self._start + frame.pts in wanted)
 
     def sample(self, count: int) -> Iterator[Frame]:
         """Give about `count` whole frames spread evenly over the video, in presentation order.
@@ -144,23 +158,26 @@ class VideoFile:
             report.messages += self._problems(report)
 
     def _sampled_frames(self, count: int, report: DecodeReport) -> Iterator[Frame]:
-        reader = RegionReader(self._info.width, self._info.height, self._orientation, None)
+        yield from self._sought_frames(self._targets(count), None, report)
+        report.messages += self._problems(report)
+
+    def _sought_frames(self, targets: list[int], region: Box | None, report: DecodeReport) -> Iterator[Frame]:
+        reader = RegionReader(self._info.width, self._info.height, self._orientation, region)
         with self._opened() as (container, stream):
-            for decoded in self._nearest(container, stream, self._targets(count), report):
+            for decoded in self._nearest(container, stream, targets, report):
                 if self._closed:
                     return
                 yield self._frame(decoded, report, reader, -1)
-        report.messages += self._problems(report)
 
     def _nearest(
         self, container: InputContainer, stream: VideoStream, targets: list[int], report: DecodeReport
     ) -> Iterator[av.VideoFrame]:
         """Give for each target time the first frame that is not before it, or the last one there is; none twice."""
-        far = _SEEK_SECONDS / self._info.time_base
         position, given = self._start, self._start - 1
         decoded = timed_frames(decoded_frames(container, stream, report), report)
+        early = round(_EARLY_SECONDS / self._info.time_base)
         for target in targets:
-            if target - position > far and seek(container, stream, target):
+            if self._pays(stream, position, target - early) and seek(container, stream, target - early):
                 decoded = timed_frames(decoded_frames(container, stream, report), report)
             chosen = None
             for chosen in decoded:
@@ -170,6 +187,14 @@ class VideoFile:
             if chosen is not None and position > given:
                 given = position
                 yield chosen
+
+    def _pays(self, stream: VideoStream, position: int, target: int) -> bool:
+        """Tell whether seeking jumps over frames: the key frame to go to is behind the position."""
+        entries = stream.index_entries
+        if len(entries) < _INDEXED:
+            return target - position > _SEEK_SECONDS / self._info.time_base
+        key = entries.search_timestamp(target)
+        return key >= 0 and entries[key].timestamp > position
 
     def _targets(self, count: int) -> list[int]:
         end = self._end if self._end is not None else self._last_packet_pts()
@@ -213,6 +238,14 @@ class VideoFile:
         if report.skipped_without_pts:
             problems.append(f"{report.skipped_without_pts} frames left out: time stamp missing or not advancing.")
         return problems
+
+    def _check_region(self, region: Box | None) -> None:
+        info = self._info
+        if region is not None and not region.inside(info.width, info.height):
+            raise InputError(
+                f"Region {region.as_tuple()} does not lie inside {info.path} ({info.width}x{info.height}). "
+                "Give left, top, right, bottom in pixels of the displayed frame."
+            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -98,6 +98,13 @@ class FrameSource(Protocol):
 
     def frames(self, region: Box | None = None) -> Iterator[Frame]:
         """Give all frames in presentation order, cropped to `region` before colour conversion when given."""
+        ...
+
+    def again(self, times: Sequence[int], region: Box | None = None) -> Iterator[Frame]:
+        """Give those frames once more whose PTS are in `times`, ascending; cropped as in `frames`.
+
+        Their `index` is -1. What cannot be read again is left out; `report` stays as it is.
+        """
         ...
 
     def sample(self, count: int) -> Iterator[Frame]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cb_runtime.confirmation import confirmed, without_flurries
+from cb_runtime.confirmation import CLOSER, confirmed, without_flurries
 from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
 from cb_runtime.decoding import decode_spans
 from cb_runtime.errors import UsageError
@@ -36,10 +36,10 @@ def scores(near, far):
     return PairScores(forward, {distance: of[:, REVERSED_LABEL] for distance, of in forward.items()})
 
 
-def decoded(near, far, frame_rate=1, staying=None, **options):
+def decoded(near, far, frame_rate=1, staying=None, closer=None, **options):
     decoding = Decoding(**{"distances": (1, 2), "far_distance": FAR, **options})
     times = range(len(near)), [1] * len(near), Fraction(1, frame_rate)
-    spans = decode_spans(*times, scores(near, far), decoding, staying=staying)
+    spans = decode_spans(*times, scores(near, far), decoding, staying=staying, closer=closer)
     return [(span.start_frame, span.end_frame) for span in spans]
 
 
@@ -55,6 +55,23 @@ def test_a_change_that_only_close_pairs_see_is_none():
 
 def test_a_change_that_far_pairs_see_too_is_kept():
     assert decoded(TWO, TWO) == [(10, 22), (22, 34)]
+
+
+def test_a_closer_look_decides_the_changes_that_it_looked_at():
+    assert decoded(TWO, TWO, closer={22: -3.0}) == [(10, 34)]
+    assert decoded(ONE, ONE, closer={22: 3.0}) == [(10, 22), (22, 34)], "though no pair sees it"
+    assert decoded(TWO, ONE, closer={22: 3.0}) == [(10, 22), (22, 34)], "though far pairs do not"
+    assert decoded(TWO, TWO, closer={16: -3.0}) == [(10, 22), (22, 34)], "but no others"
+
+
+def test_a_closer_look_must_be_as_sure_as_pairs_must_be_in_the_mean():
+    assert decoded(ONE, ONE, closer={22: CLOSER - 0.1}) == [(10, 34)]
+    assert decoded(ONE, ONE, closer={22: 3.0}, change_penalty=30.0) == [(10, 34)]
+
+
+def test_a_closer_look_makes_no_captions_that_are_too_short():
+    assert decoded(ONE, ONE, closer={22: 3.0}, min_frames=13) == [(10, 34)]
+    assert decoded(ONE, ONE, closer={14: 3.0, 17: 3.0, 30: 3.0}, min_frames=4) == [(10, 14), (14, 30), (30, 34)]
 
 
 def test_a_change_over_which_strokes_stay_is_none_whatever_pairs_see():

@@ -59,6 +59,10 @@ class Source:
         finally:
             self.reading = False
 
+    def again(self, times, region=None):
+        shape = (region.height, region.width, 3)
+        return (Frame(-1, pts, 1, np.full(shape, self.levels[pts], np.uint8)) for pts in times)
+
     def sample(self, count):
         for index in range(count):
             yield Frame(-1, index, 1, np.full((160, 320, 3), index, np.uint8))

@@ -48,6 +48,10 @@ class FakeSource:
             self.report.errors = self.errors
             self.report.messages.append(f"{self.errors} packets could not be decoded.")
 
+    def again(self, times, region=None):
+        shape = (region.height, region.width, 3)
+        return (Frame(-1, pts, 2, np.full(shape, self.levels[pts // 2], np.uint8)) for pts in times)
+
     def sample(self, count):
         return iter([Frame(-1, 0, 2, np.zeros((160, 320, 3), np.uint8))])
 
@@ -132,7 +136,7 @@ def test_far_pairs_are_scored_beside_whatever_distances_are_asked_for_and_confir
     found = {}
     for margin in (0.0, 1e9):
         own = ModelMetadata("tiny", decoding=Decoding((1, 2), change_penalty=0.0, far_distance=8, far_margin=margin))
-        predictor = BoundaryPredictor(tiny_model(tmp_path / f"{margin}.onnx", own))
+        predictor = BoundaryPredictor(tiny_model(tmp_path / f"{margin}.onnx", own), closer=False)
         for distances in (None, (1,)):
             track = predictor.predict_video("x", region=REGION_TEXT, distances=distances)
             assert track.statistics["distances"] == [*(distances or (1, 2)), 8]

@@ -109,6 +109,28 @@ class TestSeeking:
         assert [round(sample.pts * video.info.time_base) for sample in samples] == [5, 15, 25, 35, 45]
         assert all(np.array_equal(sample.image, by_pts[sample.pts]) for sample in samples)
 
+    @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts", "v.avi"])
+    @pytest.mark.parametrize("key_every", [12, 1000])
+    def test_frames_read_again_are_the_same_wherever_key_frames_are(self, tmp_path, name, key_every):
+        codec = {"codec": "mpeg4", "b_frames": 0} if name == "v.avi" else {}
+        video = VideoFile(make_video(tmp_path / name, frames=120, rate=6, key_every=key_every, **codec))
+        frames = list(video.frames())
+        wanted = frames[::7]
+        again = list(video.again([frame.pts for frame in wanted]))
+        assert [frame.pts for frame in again] == [frame.pts for frame in wanted]
+        assert all(np.array_equal(one.image, other.image) for one, other in zip(again, wanted, strict=True))
+
+    def test_where_an_index_tells_of_no_key_frame_ahead_nothing_is_decoded_twice(self, tmp_path, monkeypatch):
+        jumps = []
+        monkeypatch.setattr(video_file, "seek", lambda *place: jumps.append(place[2]) or seek(*place))
+        for key_every, expected in ((1000, 0), (12, 10)):
+            options = {"key_every": key_every, "codec_options": {"sc_threshold": "0"}}  # no other key frames
+            video = VideoFile(make_video(tmp_path / f"{key_every}.mp4", frames=240, rate=2, **options))
+            times = [frame.pts for frame in video.frames()]
+            assert len(list(video.again(times[20::24]))) == 10
+            assert len(jumps) == expected
+            jumps.clear()
+
     def test_a_container_that_cannot_seek_is_decoded_on(self):
         def refuse(*_, **__):
             raise InvalidDataError(1, "no index")

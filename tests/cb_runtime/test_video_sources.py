@@ -105,6 +105,23 @@ class TestEveryFrameSource:
         assert times == sorted(set(times))
         assert len(times) >= FRAMES - 1
 
+    def test_gives_the_frames_of_some_times_once_more(self, source):
+        frames = list(source.frames())
+        wanted = [frames[number] for number in (0, 3, 4, FRAMES // 2, FRAMES - 1)]
+        before = source.report
+        again = list(source.again([*(frame.pts for frame in wanted), frames[-1].pts + 10**6]))
+        assert [(frame.index, frame.pts) for frame in again] == [(-1, frame.pts) for frame in wanted]
+        assert all(np.array_equal(one.image, other.image) for one, other in zip(again, wanted, strict=True))
+        assert source.report is before
+
+    def test_gives_a_region_of_frames_once_more(self, source):
+        box = Box(8, 8, 40, 24)
+        wanted = list(source.frames(box))[5]
+        (again,) = source.again([wanted.pts], box)
+        assert np.array_equal(again.image, wanted.image)
+        with pytest.raises(InputError, match=r"[Rr]egion"):
+            list(source.again([0], Box(0, 0, source.info.width + 1, 10)))
+
     def test_states_length_and_rate(self, source):
         assert source.info.frame_count == FRAMES or not source.info.frame_count_exact
         assert source.info.duration_seconds == pytest.approx(0.8, abs=0.45)
@@ -127,15 +144,18 @@ def closable(request, tmp_path):
 
 
 def test_a_closed_source_gives_no_more_frames(closable):
-    running, sampling = closable.frames(), closable.sample(5)
-    next(running)
-    next(sampling)
+    times = [frame.pts for frame in closable.frames()]
+    running = closable.frames(), closable.sample(5), closable.again(times)
+    for frames in running:
+        next(frames)
     closable.close()
-    assert list(running) == list(sampling) == []
+    assert [list(frames) for frames in running] == [[], [], []]
     with pytest.raises(ValueError, match="closed"):
         closable.frames()
     with pytest.raises(ValueError, match="closed"):
         closable.sample(1)
+    with pytest.raises(ValueError, match="closed"):
+        closable.again(times)
 
 
 def test_a_video_database_is_told_by_its_name(tmp_path):
