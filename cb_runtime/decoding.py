@@ -131,7 +131,9 @@ def decode_spans(
     times = [*pts, _end_of_video(pts, durations)]
     path = without_flurries(path, [float(time * time_base) for time in times])
     posteriors = trellis.posteriors(evidence)
-    fades = _fades(path, products, sure_changes(scores)) if products else {}
+    sure = sure_changes(scores)
+    sure[[frame - 1 for frame, change in decided.items() if change]] = True
+    fades = _fades(path, products, sure) if products else {}
     doubted = contradictions(scores)
     spans = []
     for first, stop in zip(path.starts, path.ends, strict=True):
@@ -234,10 +236,10 @@ def sure_changes(scores: PairScores) -> NDArray[np.bool_]:
 
 
 def _fades(path: Path, products: StripProducts, sure: NDArray[np.bool_]) -> dict[int, Fade]:
-    """Return the fades at the path's boundaries, but for those that the model sees whole between two frames.
+    """Return the fades at the path's boundaries, but for those that the model sees whole.
 
     A background that darkens or moves around a cut may look like a fade; between neighbours of a fade too little
-    changes for the model to be sure.
+    changes for the model to be sure. A change that took a closer look to be seen is where that was taken.
     """
     found = find_fades(path.starts, path.ends, products)
     return {boundary: fade for boundary, fade in found.items() if not sure[boundary - 1]}

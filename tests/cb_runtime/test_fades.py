@@ -246,6 +246,18 @@ def test_a_change_that_the_model_sees_whole_between_two_frames_is_a_cut_whatever
     assert (span.fade_in is None) == (start == 41)
 
 
+@pytest.mark.parametrize(("closer", "starts"), [({}, [0, 43]), ({41: -5.0}, [0]), ({41: 5.0}, [0, 41])])
+def test_a_change_that_a_closer_look_found_is_where_it_looked(closer, starts):
+    """Another caption's text fades in over it, so that the strips say it changes at frame 43."""
+    different = [0.4, 0.57, 0.01, 0.01, 0.01]
+    rows = np.array([ROWS["same"]] * 40 + [different] + [ROWS["same"]] * 48, np.float32)
+    scores = PairScores({1: rows}, {1: rows})
+    products = products_of(90, BACKGROUNDS["still texture"], (ONE, rising(39, 8)))
+    decoding = Decoding(distances=(1,), change_penalty=0.0)
+    spans = decode_spans(range(90), [1] * 90, Fraction(1, 25), scores, decoding, products, closer=closer)
+    assert [span.start_frame for span in spans] == starts
+
+
 def test_strips_of_another_number_than_frames_are_refused():
     rows = np.array([ROWS["same"]] * 8, np.float32)
     with pytest.raises(ContractError, match="9 frames need as many strips, got 8"):
