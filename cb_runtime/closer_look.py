@@ -4,7 +4,7 @@ A strip holds the whole region in 48 x 480 pixels. Two lines are small in it and
 that changes may be a pixel wide, and what moves behind thin strokes changes as much. A piece holds part of one line, up
 to twice as large. Asked about the pieces of a frame before and a frame after, the same model is sure of the piece that
 holds a change, and where there is none it is sure of all. Few changes are in doubt, so it costs little: their frames
-are read again, by seeking.
+are read again, by seeking. A region that is one piece itself, a short line, has shown all it has.
 """
 
 from __future__ import annotations

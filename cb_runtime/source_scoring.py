@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 
-from cb_runtime.closer_look import CloserLook, compared
+from cb_runtime.closer_look import CloserLook, compared, pieces_of
 from cb_runtime.contract import Decoding
 from cb_runtime.doubts import doubtful_changes
 from cb_runtime.fades import StripProducts
@@ -72,7 +72,8 @@ def score_source(
             pipeline=pipeline,
         )
         late, partial = limit.ended_something, source.report.partial
-        doubts = doubtful_changes(scores, decoding) if skipping.closer and not late else []
+        closer_is_more = skipping.closer and not late and len(pieces_of(layout)) > 1
+        doubts = doubtful_changes(scores, decoding) if closer_is_more else []
         closer: dict[int, float] = {}
         if doubts:
             times = sorted({pts[number] for doubt in doubts for pair in compared(doubt) for number in pair})

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_models import CAPTION, EMPTY, REGION_TEXT, bright_video, levels_of, tiny_model
+from tiny_models import CAPTION, EMPTY, REGION, bright_video, levels_of, tiny_model
 
 from cb_runtime.closer_look import LONGEST, OFFSETS, CloserLook, compared, pieces_of
 from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
@@ -165,12 +165,14 @@ class TestLooking:
         assert list(look.results([], iter(()), range(10))) == []
 
 
-def test_a_predictor_looks_closer_unless_told_otherwise(tmp_path):
-    """Two captions that differ by 17 grey levels: the tiny model is a little surer of `different` than of `same`."""
+@pytest.mark.parametrize(("height", "looks"), [(32, 0), (12, 1)])
+def test_a_predictor_looks_closer_unless_told_otherwise_or_there_is_one_piece(tmp_path, height, looks):
+    """Two captions that differ by 18 grey levels: the tiny model is a little surer of `different` than of `same`."""
+    region = f"{REGION[0]},{REGION[1]},{REGION[2]},{REGION[1] + height}"
     video = bright_video(tmp_path / "v.mp4", levels_of((EMPTY, 9), (CAPTION, 12), (CAPTION - 18, 12), (EMPTY, 9)))
     found = {}
     for closer in (True, False):
         predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx"), device="cpu", closer=closer)
-        track = predictor.predict_video(video, region=REGION_TEXT)
+        track = predictor.predict_video(video, region=region)
         found[closer] = track.statistics["closer_looks"], track.statistics["closer"]
-    assert found == {True: (1, True), False: (0, False)}
+    assert found == {True: (looks, True), False: (0, False)}
