@@ -1,18 +1,24 @@
 """Changes in doubt, and what a closer look at pieces of the region says of them."""
 
+from fractions import Fraction
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tiny_models import CAPTION, EMPTY, REGION, bright_video, levels_of, tiny_model
 
+from cb_runtime import limits
+from cb_runtime import predictor as predictor_module
 from cb_runtime.closer_look import LONGEST, OFFSETS, CloserLook, compared, pieces_of
 from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
 from cb_runtime.doubts import APART, HINT, SURE, Doubt, doubtful_changes
 from cb_runtime.geometry import Box
 from cb_runtime.layout import CaptionLayout
+from cb_runtime.pipeline import Profile
 from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.scoring import PairScores
 from cb_runtime.session import open_session, softmax
-from cb_runtime.video.types import Frame
+from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
 
 FRAMES, CHANGE = 40, 20
 ONE_DISTANCE = Decoding(distances=(1,), change_penalty=0.0, far_distance=8)
@@ -176,3 +182,58 @@ def test_a_predictor_looks_closer_unless_told_otherwise_or_there_is_one_piece(tm
         track = predictor.predict_video(video, region=region)
         found[closer] = track.statistics["closer_looks"], track.statistics["closer"]
     assert found == {True: (looks, True), False: (0, False)}
+
+
+class Source:
+    """Frames with two captions that are nearly one."""
+
+    LEVELS = levels_of((EMPTY, 9), (CAPTION, 12), (CAPTION - 18, 12), (EMPTY, 9))
+
+    def __init__(self):
+        self.report = DecodeReport()
+        self.info = VideoInfo("fake.mp4", 320, 160, Fraction(1, 25), Fraction(25), len(self.LEVELS), None)
+
+    def frames(self, region=None):
+        for number in range(len(self.LEVELS)):
+            yield Frame(number, number, 1, np.full((region.height, region.width, 3), self.LEVELS[number], np.uint8))
+
+    def again(self, times, region=None):
+        return (frame for frame in self.frames(region) if frame.pts in times)
+
+    def close(self):
+        pass
+
+
+LONG_LINE = "0,0,320,16"
+
+
+class TestInAVideo:
+    @pytest.fixture
+    def predictor(self, tmp_path):
+        return BoundaryPredictor(tiny_model(tmp_path / "m.onnx"), device="cpu", backend="onnxruntime")
+
+    @pytest.mark.parametrize("overlap", [False, True])
+    def test_it_is_taken_with_the_stages_overlapped_or_by_turns(self, predictor, monkeypatch, overlap):
+        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: Source())
+        told, profile = [], Profile()
+        options = {"region": LONG_LINE, "overlap": overlap, "profile": profile}
+        scored = predictor.score_video("x", **options, progress=lambda *phase: told.append(phase))
+        assert list(scored.closer) == [21]
+        assert told[-1] == ("Looking closer", 1, 1)
+        assert {"seek", "closer look"} <= {stage.name for stage in profile.stages}
+
+    def test_out_of_time_it_leaves_the_rest_as_it_was_and_says_so(self, predictor, monkeypatch):
+        clock = [0.0]
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+        def read_again(times, region):
+            clock[0] = 60.0
+            return Source().frames(region)
+
+        source = Source()
+        source.again = read_again
+        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: source)
+        track = predictor.predict_video("x", region=LONG_LINE, timeout=30)
+        assert [(span.start_frame, span.end_frame) for span in track.spans] == [(9, 21), (21, 33)]
+        assert not track.partial
+        assert any("of 1 changes in doubt 0 were looked at more closely" in message for message in track.messages)
