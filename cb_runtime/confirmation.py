@@ -24,15 +24,10 @@ _Caption = tuple[int, int]
 _SEEN = [SAME, EMPTY_VALID, VALID_EMPTY]
 """Labels of pairs that see one caption and no other."""
 
-STEADY = 2.0
-"""How much surer of `same` than of `different` the far pairs within two captions have to be, in the mean, for both to
-stand still before a still picture: then a change that all far pairs agree on is one, however little surer they are. On
-the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`, then
-`cb evaluate`) 4 of 5 boundaries that were missed are found so, and none that is not there; from 2 to 3 the same."""
-
 CLOSER = 2.5
-"""How much surer of a change than of none a closer look must be at least, in natural log units. In between: on the
-development set of `STEADY` all from 1.5 to 3.0 are as good or better by one boundary."""
+"""How much surer of a change than of none a closer look must be at least, in natural log units. In between: on
+the first 21 videos of a development set (`development.py DEV --videos 40 --seed 78` in `benchmarks/independent/`, then
+`cb evaluate`) all from 1.5 to 3.0 are alike to one boundary."""
 
 READABLE = 0.2
 """Seconds for which even a single word is shown where captions come word by word (300 words a minute)."""
@@ -64,23 +59,19 @@ def confirmed(
     evidence: Array,
     distance: int,
     margin: float,
-    cuts: Collection[int] | None = None,
     decided: Collection[int] = (),
 ) -> Path:
     """Return the captions that pairs at a far distance confirm.
 
     A caption is one with that right before it, unless the pairs from the one to the other are surer of `different` than
-    of `same`; where both are too short for any such pair, they are one. Captions that stand still while the picture
-    does not cut are also two where each of those pairs is surer, by however little: captions that differ in a letter
-    look so. Then a caption is kept if its pairs, within itself and with the empty frames around, are surer of it than
-    of no caption, or if there are none.
+    of `same`; where both are too short for any such pair, they are one. Then a caption is kept if its pairs, within
+    itself and with the empty frames around, are surer of it than of no caption, or if there are none.
 
     Args:
         path: Captions found.
         evidence: `(n - distance, 5)` log-evidence for each label of the pair `(frame i, frame i + distance)`.
         distance: Of the pairs, in frames.
         margin: How much surer of a change, in the mean over the pairs, in natural log units.
-        cuts: Frames at which the picture cuts; None where that is not known: any may be one.
         decided: Changes that a closer look has decided: those that are left are not asked about again.
     """
     surer = evidence[:, DIFFERENT] - evidence[:, SAME]
@@ -88,8 +79,7 @@ def confirmed(
     def is_one(one: _Caption, other: _Caption) -> bool:
         if one[1] == other[0] and other[0] in decided:
             return False
-        still = cuts is not None and other[0] not in cuts
-        return not _change(one, other, surer, distance, margin, still=still)
+        return not _change(one, other, surer, distance, margin)
 
     return _path(_shown(_joined(_captions(path), is_one), evidence, distance))
 
@@ -141,7 +131,7 @@ def without_flurries(path: Path, seconds: Sequence[float]) -> Path:
     return _path(kept)
 
 
-def _change(one: _Caption, other: _Caption, surer: Array, distance: int, margin: float, *, still: bool) -> bool:
+def _change(one: _Caption, other: _Caption, surer: Array, distance: int, margin: float) -> bool:
     """Tell whether two captions, one after the other, are two.
 
     Args:
@@ -150,16 +140,11 @@ def _change(one: _Caption, other: _Caption, surer: Array, distance: int, margin:
         surer: `(n - distance,)` how much surer of `different` than of `same` each pair is.
         distance: Of the pairs.
         margin: How much surer they must be in the mean.
-        still: The picture does not cut where the one becomes the other.
     """
     if one[1] < other[0]:
         return True
     across = surer[max(one[0], one[1] - distance) : min(one[1], other[1] - distance)]
-    if len(across) and across.mean() > margin:
-        return True
-    within = np.concatenate([surer[start : max(start, end - distance)] for start, end in (one, other)])
-    steady = still and len(across) == distance <= len(within) and within.mean() < -STEADY
-    return bool(steady and across.min() > 0)
+    return len(across) > 0 and float(across.mean()) > margin
 
 
 def _shown(captions: list[_Caption], evidence: Array, distance: int) -> list[_Caption]:

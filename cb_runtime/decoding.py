@@ -126,7 +126,7 @@ def decode_spans(
     decided = {frame: surer > _least(decoding) for frame, surer in (closer or {}).items()}
     path = looked_closer(path, decided, decoding.min_frames)
     for distance in decoding.far_distances:
-        path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, staying, decided)
+        path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, decided)
     path = joined_over_cuts(path, staying or {})
     times = [*pts, _end_of_video(pts, durations)]
     path = without_flurries(path, [float(time * time_base) for time in times])

@@ -10,7 +10,7 @@ from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
 from cb_runtime.decoding import decode_spans
 from cb_runtime.errors import UsageError
 from cb_runtime.scoring import PairScores
-from cb_runtime.trellis import DIFFERENT, EMPTY_EMPTY, Path
+from cb_runtime.trellis import Path
 
 FAR = 8
 
@@ -87,29 +87,6 @@ def test_a_caption_that_only_close_pairs_see_is_none():
 def test_the_margin_says_how_sure_far_pairs_must_be_of_a_change():
     assert decoded(TWO, TWO, far_margin=10.0) == [(10, 34)]
     assert decoded(TWO, ONE, far_margin=-10.0) == [(10, 22), (22, 34)]
-
-
-def far_evidence(across, within):
-    """Return evidence of two captions of 16 frames each: how much surer of `different` than of `same` pairs are."""
-    evidence = np.zeros((32 - FAR, len(LABELS)))
-    evidence[:, EMPTY_EMPTY] = -9.0
-    evidence[:, DIFFERENT] = within
-    evidence[16 - FAR : 16, DIFFERENT] = across
-    return evidence
-
-
-def captions_of(across, within, cuts=(), starts=(0, 16), ends=(16, 32)):
-    return confirmed(Path(list(starts), list(ends)), far_evidence(across, within), FAR, 1.5, cuts).starts
-
-
-def test_a_change_that_all_far_pairs_agree_on_is_one_where_all_else_stands_still():
-    assert captions_of(across=0.2, within=-4.0) == [0, 16]
-    assert captions_of(across=0.2, within=-1.0) == [0], "what is around is not sure of itself"
-    assert captions_of(across=0.2, within=-4.0, cuts=[16]) == [0], "the picture cuts there"
-    assert captions_of(across=0.2, within=-4.0, cuts=[15]) == [0, 16]
-    assert captions_of(across=0.2, within=-4.0, cuts=None) == [0], "it may cut there"
-    assert captions_of(across=[1.4] * (FAR - 1) + [-0.1], within=-4.0) == [0], "one of the pairs does not agree"
-    assert captions_of(across=0.2, within=-4.0, starts=(0, 16), ends=(16, 20)) == [0], "not all pairs are there"
 
 
 @pytest.mark.parametrize("far", [NONE, ONE])
