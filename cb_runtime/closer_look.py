@@ -35,6 +35,8 @@ fades or moves there. Only within the captions on both sides."""
 
 ROWS = 3
 """Most lines that a region is taken to hold."""
+UNKNOWN_ROWS = (1, 2)
+"""For how many lines a region is cut whose text boxes are not known, one given by hand."""
 LINE_HEIGHT, LINE_AIR = 1.15, 0.2
 """Height of a line of text, and of the air around all lines, in heights of a text box."""
 LONGEST = 9.0
@@ -52,18 +54,22 @@ Strips = tuple[Image, ...]
 def pieces_of(layout: CaptionLayout) -> tuple[Box, ...]:
     """Return the pieces of the caption region: each line cut into parts that a strip need not squeeze.
 
-    How many lines there are is told by the height of the text boxes in the region; without boxes it is taken for one.
+    How many lines there are is told by the height of the text boxes in the region; where there are none it is cut for
+    one line and for two.
     """
     region = layout.region
     heights = [box.height for box in layout.boxes if _mostly_inside(box, region)]
-    text = float(np.median(heights)) if heights else float(region.height)
-    rows = min(max(round((region.height - LINE_AIR * text) / (LINE_HEIGHT * text)), 1), ROWS)
-    columns = max(math.ceil(region.width * rows / (region.height * LONGEST)), 1)
     return tuple(
         Box(left, top, right, bottom)
+        for rows in ([_rows(region, float(np.median(heights)))] if heights else UNKNOWN_ROWS)
         for top, bottom in _cut(region.top, region.bottom, rows)
-        for left, right in _cut(region.left, region.right, columns)
+        for left, right in _cut(region.left, region.right, math.ceil(region.width * rows / (region.height * LONGEST)))
     )
+
+
+def _rows(region: Box, text: float) -> int:
+    """Return how many lines of text of some height a region holds."""
+    return min(max(round((region.height - LINE_AIR * text) / (LINE_HEIGHT * text)), 1), ROWS)
 
 
 def _mostly_inside(box: Box, region: Box) -> bool:

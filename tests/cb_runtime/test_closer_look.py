@@ -1,5 +1,6 @@
 """Changes in doubt, and what a closer look at pieces of the region says of them."""
 
+import json
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -31,11 +32,11 @@ def layout(region, boxes=()):
 class TestPieces:
     def test_a_short_line_is_one_piece(self):
         region = Box(400, 600, 800, 650)
-        assert pieces_of(layout(region)) == (region,)
+        assert pieces_of(layout(region, [Box(410, 605, 790, 645)])) == (region,)
 
     def test_a_long_line_is_cut_into_parts_that_a_strip_need_not_squeeze(self):
         region = Box(100, 600, 1200, 650)
-        pieces = pieces_of(layout(region))
+        pieces = pieces_of(layout(region, [Box(110, 605, 1190, 645)]))
         assert len(pieces) == 3
         assert all(piece.width <= piece.height * (LONGEST + 2) for piece in pieces)
         assert all((piece.top, piece.bottom) == (region.top, region.bottom) for piece in pieces)
@@ -49,7 +50,14 @@ class TestPieces:
     def test_boxes_elsewhere_tell_nothing(self):
         region = Box(400, 500, 800, 600)
         elsewhere = [Box(0, 0, 100, 20), Box(500, 590, 600, 640), Box(0, 520, 300, 540)]
-        assert len({piece.top for piece in pieces_of(layout(region, elsewhere))}) == 1
+        assert pieces_of(layout(region, elsewhere)) == pieces_of(layout(region))
+
+    def test_without_boxes_a_region_is_cut_for_one_line_and_for_two(self):
+        region = Box(400, 500, 1000, 600)
+        pieces = pieces_of(layout(region))
+        assert pieces[0] == region
+        assert {(piece.top, piece.bottom) for piece in pieces[1:]} == {(500, 554), (546, 600)}
+        assert len(pieces) == 1 + 2 * 2
 
     def test_pieces_cover_the_region_and_reach_into_each_other(self):
         region = Box(10, 500, 1270, 610)
@@ -171,15 +179,16 @@ class TestLooking:
         assert list(look.results([], iter(()), range(10))) == []
 
 
-@pytest.mark.parametrize(("height", "looks"), [(32, 0), (12, 1)])
-def test_a_predictor_looks_closer_unless_told_otherwise_or_there_is_one_piece(tmp_path, height, looks):
+@pytest.mark.parametrize(("boxes", "looks"), [((), 1), ((Box(*REGION),), 0)])
+def test_a_predictor_looks_closer_unless_told_otherwise_or_there_is_one_piece(tmp_path, boxes, looks):
     """Two captions that differ by 18 grey levels: the tiny model is a little surer of `different` than of `same`."""
-    region = f"{REGION[0]},{REGION[1]},{REGION[2]},{REGION[1] + height}"
     video = bright_video(tmp_path / "v.mp4", levels_of((EMPTY, 9), (CAPTION, 12), (CAPTION - 18, 12), (EMPTY, 9)))
+    file = tmp_path / "layout.json"
+    file.write_text(json.dumps(CaptionLayout(320, 160, Box(*REGION), "center", boxes, len(boxes)).to_dict()))
     found = {}
     for closer in (True, False):
         predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx"), device="cpu", closer=closer)
-        track = predictor.predict_video(video, region=region)
+        track = predictor.predict_video(video, layout_file=file)
         found[closer] = track.statistics["closer_looks"], track.statistics["closer"]
     assert found == {True: (looks, True), False: (0, False)}
 

@@ -104,7 +104,7 @@ def test_min_frames_and_change_penalty_reach_the_decoder(model, source):
     source(levels_of((EMPTY, 6), (CAPTION, 2), (EMPTY, 4), (CAPTION, 9), (EMPTY, 2)))
     assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(6, 8), (12, 21)]
     assert frames(predictor.predict_video("x", region=REGION_TEXT, min_frames=4)) == [(12, 21)]
-    source(levels_of((EMPTY, 3), (CAPTION, 5), (CAPTION - 18, 5), (EMPTY, 3)))
+    source(levels_of((EMPTY, 3), (CAPTION, 5), (CAPTION - 19, 5), (EMPTY, 3)))
     assert frames(predictor.predict_video("x", region=REGION_TEXT)) == [(3, 8), (8, 13)]
     assert frames(predictor.predict_video("x", region=REGION_TEXT, change_penalty=20)) == [(3, 13)]
 
@@ -122,7 +122,7 @@ def test_a_caption_that_flickers_is_one_caption_unless_only_neighbours_are_compa
 def test_the_model_s_own_decoding_is_obeyed_unless_overridden(tmp_path, source):
     own = ModelMetadata("tiny", decoding=Decoding(distances=(1,), min_frames=8, change_penalty=20.0))
     predictor = BoundaryPredictor(tiny_model(tmp_path / "m.onnx", own))
-    source(levels_of((EMPTY, 9), (CAPTION, 2), (EMPTY, 9), (CAPTION, 9), (CAPTION - 18, 9), (EMPTY, 3)))
+    source(levels_of((EMPTY, 9), (CAPTION, 2), (EMPTY, 9), (CAPTION, 9), (CAPTION - 19, 9), (EMPTY, 3)))
     track = predictor.predict_video("x", region=REGION_TEXT)
     assert frames(track) == [(20, 38)]
     assert track.statistics["distances"] == [1]
@@ -132,7 +132,7 @@ def test_the_model_s_own_decoding_is_obeyed_unless_overridden(tmp_path, source):
 
 
 def test_far_pairs_are_scored_beside_whatever_distances_are_asked_for_and_confirm_what_is_found(tmp_path, source):
-    source(levels_of((EMPTY, 9), (CAPTION, 10), (CAPTION - 18, 10), (EMPTY, 9)))
+    source(levels_of((EMPTY, 9), (CAPTION, 10), (CAPTION - 19, 10), (EMPTY, 9)))
     found = {}
     for margin in (0.0, 1e9):
         own = ModelMetadata("tiny", decoding=Decoding((1, 2), change_penalty=0.0, far_distance=8, far_margin=margin))
