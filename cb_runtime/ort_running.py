@@ -5,6 +5,7 @@ Docs: https://onnxruntime.ai/docs/api/python/api_summary.html#data-on-device
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,10 @@ from cb_runtime.backends import device_from_text
 from cb_runtime.errors import ContractError, ModelError
 
 HostOrDeviceFeeds = Mapping[str, NDArray[Any] | DeviceArray]
+
+
+_TURN = threading.Lock()
+"""Held while a GPU computes. While cuDNN tries out a convolution in one thread, CUDA refuses what others ask of it."""
 
 
 def run_graph(session: Any, output: str, feeds: HostOrDeviceFeeds, device: str) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
@@ -37,10 +42,11 @@ def run_graph(session: Any, output: str, feeds: HostOrDeviceFeeds, device: str) 
         if device == "cpu":
             (answer,) = session.run([output], dict(feeds))
         else:
-            binding = _bound(session, feeds)
-            binding.bind_output(output, "cpu")
-            _run(session, binding)
-            (answer,) = binding.copy_outputs_to_cpu()
+            with _TURN:
+                binding = _bound(session, feeds)
+                binding.bind_output(output, "cpu")
+                _run(session, binding)
+                (answer,) = binding.copy_outputs_to_cpu()
     result: NDArray[np.float32] = answer
     return result
 
@@ -67,7 +73,7 @@ def run_graph_there(
     """
     _check_place(feeds, device)
     gpu = device_from_text(device).index
-    with _explained(feeds, device):
+    with _explained(feeds, device), _TURN:
         binding = _bound(session, feeds)
         if into is None:
             binding.bind_output(output, "cuda", gpu)

@@ -6,7 +6,7 @@ features does the same with both kinds. A batch is let go when the last of its r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import Feeds
 from cb_runtime.contract import BATCH_AXIS, INPUT_NAMES, TensorSpec
+from cb_runtime.steady_size import SteadySize
 
 ROWS = "object"
 """NumPy dtype of an array of `Row`s."""
@@ -108,6 +109,7 @@ class ResidentEncoder:
     """An encoder whose features stay where they are: a part of a staged model."""
 
     part: KeepingPart
+    size: SteadySize = field(default_factory=SteadySize)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -121,7 +123,7 @@ class ResidentEncoder:
 
     def run(self, feeds: Feeds) -> Rows:
         """Return a `Row` for each picture. Raises ModelError when the engine fails, e.g. out of memory."""
-        return rows_of(self.part.kept(feeds))
+        return self.size.run(feeds, lambda filled: rows_of(self.part.kept(filled)))
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class ResidentClassifier:
 
     part: KeepingPart
     picker: RowPicker
+    size: SteadySize = field(default_factory=SteadySize)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -146,7 +149,11 @@ class ResidentClassifier:
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Return logits, in main memory. Raises ModelError when the engine fails, e.g. out of memory."""
-        return self.part.run({name: self._on_gpu(values) for name, values in feeds.items()})
+
+        def on_gpu(filled: Feeds) -> NDArray[np.float32]:
+            return self.part.run({name: self._on_gpu(values) for name, values in filled.items()})
+
+        return self.size.run(feeds, on_gpu)
 
     def _on_gpu(self, values: NDArray[Any]) -> Any:  # noqa: ANN401  (an array, there or here)
         return self.picker.together(values) if values.dtype == ROWS else values

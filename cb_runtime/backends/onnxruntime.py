@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,7 @@ from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_st
 from cb_runtime.ort_running import first_line, run_graph, run_graph_there
 from cb_runtime.resident import ResidentClassifier, ResidentEncoder, RowPicker
 from cb_runtime.stages import Stages, stages_path
+from cb_runtime.steady_size import SteadySize
 
 SUFFIXES = (SUFFIX,)
 """File name endings this backend opens."""
@@ -45,6 +46,10 @@ _PICK_ROWS = Path(__file__).with_name("pick_rows.onnx")
 
 _SAME_FEATURES = 0.01
 """Share of the largest feature by which features may differ between two runs; those of other rows differ by more."""
+
+_PLANNING = "HEURISTIC"
+"""How cuDNN plans a convolution: by rules, where ONNX Runtime tries out all ways by default. On an H100 plans are as
+good or better, and made in a fifth of the time (`benchmarks/results/gpu/planning.txt`)."""
 
 _CRASHING = ["FuseFp16InitializerToFp32NodeTransformer"]
 """Optimisations left out: ONNX Runtime 1.32 dies of a segmentation fault when this one, of fp16 weights on a CPU, meets
@@ -176,7 +181,8 @@ def _cuda_session(ort: ModuleType, path: Path, device: str, precision: str) -> A
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # TF32 is on by default and would quietly turn fp32 into it.
     index = device_from_text(device).index
-    provider = (CUDA, {"device_id": str(index), "use_tf32": str(int(precision == "tf32"))})
+    options = {"device_id": str(index), "use_tf32": str(int(precision == "tf32")), "cudnn_conv_algo_search": _PLANNING}
+    provider = (CUDA, options)
     session = _session(ort, path, settings, [provider], device, _NO_CUDA)
     if session.get_providers()[0] != CUDA:
         raise ModelError(
@@ -252,6 +258,17 @@ def _spec(node: Any) -> TensorSpec:  # noqa: ANN401  (ONNX Runtime has no types)
     return TensorSpec(node.name, dtype, tuple("?" if axis is None else axis for axis in node.shape))
 
 
+def _answer(session: Any, output: str, feeds: Feeds, device: str, size: SteadySize) -> NDArray[np.float32]:  # noqa: ANN401  (no types)
+    """Run a graph; on a GPU at a steady size, unless inputs lie there already, where they cannot be filled up."""
+
+    def run(filled: Feeds) -> NDArray[np.float32]:
+        return run_graph(session, output, filled, device)
+
+    if device == "cpu" or any(isinstance(values, DeviceArray) for values in feeds.values()):
+        return run(feeds)
+    return size.run(feeds, run)
+
+
 @dataclass(frozen=True)
 class OrtPart:
     """One graph of a staged model on a device."""
@@ -260,6 +277,7 @@ class OrtPart:
     """`onnxruntime.InferenceSession`."""
     device: str
     """`cpu` or `cuda:N`."""
+    size: SteadySize = field(default_factory=SteadySize)
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -274,7 +292,7 @@ class OrtPart:
 
     def run(self, feeds: Feeds) -> NDArray[np.float32]:
         """Return the output. Raises ModelError when the engine fails, e.g. out of memory."""
-        return run_graph(self.session, self.output.name, feeds, self.device)
+        return _answer(self.session, self.output.name, feeds, self.device, self.size)
 
     def kept(self, feeds: Feeds, into: DeviceArray | None = None) -> DeviceArray:
         """Return the output in the GPU's memory, in `into` where that is given. Raises what `run` raises."""
@@ -296,6 +314,7 @@ class OrtExecutor:
     """How it was opened on the CPU."""
     stages: Stages | None = None
     """The model in two steps, where it was exported so and reuse was asked for."""
+    size: SteadySize = field(default_factory=SteadySize)
 
     @property
     def takes_device_arrays(self) -> bool:
@@ -304,7 +323,7 @@ class OrtExecutor:
 
     def run(self, feeds: Feeds) -> Logits:
         """Return float32 logits `(batch, 5)`. Raises ModelError when the engine fails, e.g. out of memory."""
-        return run_graph(self.session, self.metadata.outputs[0].name, feeds, self.device)
+        return _answer(self.session, self.metadata.outputs[0].name, feeds, self.device, self.size)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, provider, ONNX Runtime's version and threads."""

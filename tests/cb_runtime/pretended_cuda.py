@@ -3,6 +3,7 @@
 import sys
 import types
 
+from cb_runtime import ort_running
 from cb_runtime.backends import onnxruntime as ort_backend
 
 
@@ -10,16 +11,18 @@ class FakeBinding:
     """What is bound to one call; memory of a GPU is main memory in truth."""
 
     def __init__(self, real):
+        assert ort_running._TURN.locked(), "another thread may compute on the GPU meanwhile"
         self.real, self.places, self.waited, self.answer = real, {}, set(), None
+        self.rows = 0
         host, device, wait = real.bind_cpu_input, real.bind_input, real.synchronize_inputs
         bind_output = real.bind_output
 
         def bind_cpu_input(name, values):
-            self.places[name] = "host"
+            self.places[name], self.rows = "host", len(values)
             host(name, values)
 
         def bind_input(name, kind, index, dtype, shape, address):
-            self.places[name] = f"{kind}:{index}"
+            self.places[name], self.rows = f"{kind}:{index}", shape[0]
             device(name, "cpu", 0, dtype, shape, address)
 
         def synchronize_inputs():

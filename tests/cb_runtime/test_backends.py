@@ -238,7 +238,7 @@ def test_cuda_runs_on_the_gpu_asked_for_in_the_precision_of_the_model(tmp_path, 
     path = tiny_model(tmp_path / "m.onnx", ModelMetadata("tiny", precision=precision))
     session = open_session(path, backend="onnxruntime", device="cuda:2")
     assert session.device == "cuda:2"
-    assert runtime.cuda_options == {"device_id": "2", "use_tf32": tf32}
+    assert runtime.cuda_options == {"device_id": "2", "use_tf32": tf32, "cudnn_conv_algo_search": "HEURISTIC"}
     assert capsys.readouterr().out == "", "stdout belongs to the command's JSON document"
 
 

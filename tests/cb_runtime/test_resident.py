@@ -136,6 +136,13 @@ class TestTraffic:
         assert scores.frames_encoded == 12
         assert len(encoders) == 1 + 12 // 4, "the video's picture, and three batches of strips"
 
+    def test_batches_that_are_not_full_are_filled_up_so_that_nothing_is_planned_anew(self, on_gpu, on_cpu, runtime):
+        there = score(on_gpu, moving(10), batch_size=4)
+        for inputs in (ENCODER, CLASSIFIER):
+            sizes = [bound.rows for bound in runtime.bound if set(bound.places) == inputs]
+            assert set(sizes[sizes.index(4) :]) == {4}
+        assert_same(there, score(on_cpu, moving(10), batch_size=4))
+
     @pytest.mark.parametrize("coarse", [1, 8])
     def test_features_are_let_go_when_no_pair_needs_them_any_more(self, on_gpu, runtime, monkeypatch, coarse):
         batches, alive = weakref.WeakSet(), []
