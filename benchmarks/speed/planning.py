@@ -3,7 +3,7 @@
     python -m benchmarks.speed.planning cb_runtime/models/default.onnx cb_runtime/models/default.staged/*.onnx
 
 For each graph, way of planning and batch size: milliseconds of the first run, and of one of those that follow, with
-inputs and output on the GPU. `cb_runtime` plans by rules (`HEURISTIC`) and fills batches up to the size of the last one.
+inputs and output on the GPU. `cb_runtime` plans by rules (`HEURISTIC`) and fills batches up to the size of the last.
 """
 
 from __future__ import annotations
