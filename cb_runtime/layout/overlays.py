@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cb_runtime.geometry import Box
-from cb_runtime.layout.blocks import lines_of, overlap, rows_of, same_place, same_row, union
+from cb_runtime.layout.blocks import lines_of, overlap, rows_of, same_place, same_row, same_size, union
 
 TALLEST_LINE = 0.25
 """Text taller than this share of the frame's height is no caption: a title, or a shape taken for text."""
@@ -40,7 +40,14 @@ PAGE = 0.35
 """Share of a frame that captions, logos and a ticker together do not reach: text covers more on a page, or where OCR
 took a texture for text."""
 
+SAME_WIDTH = 0.2
+"""A text that moves through the frame keeps its width to this share."""
+
+HEIGHTS = 5
+"""At so many different heights captions are not: a small text of one size that is seen there moves."""
+
 CORNER_REASON = "a small text that stays near a corner, as logos and clocks do"
+MOVING_REASON = "a small text of one size that moves through the frame, as logos do"
 TICKER_REASON = "text reaches the frame's left or right edge, as tickers do"
 
 
@@ -61,10 +68,12 @@ def without_overlays(
     """
     low = [[box for box in boxes if box.height <= TALLEST_LINE * frame_height] for boxes in seen]
     # Logos first: a clock at the edge must not make a caption beside it part of a ticker, nor a logo part of its line.
-    boxes, logos = _without_logos(_without_pages(low, frame_width * frame_height), frame_width, frame_height)
+    boxes, moving = _without_moving(_without_pages(low, frame_width * frame_height), frame_width)
+    boxes, logos = _without_logos(boxes, frame_width, frame_height)
     lines, clocks = _without_logos([lines_of(sample) for sample in boxes], frame_width, frame_height)
     kept, tickers = _without_tickers(lines, frame_width)
-    return kept, [*_overlays([*logos, *clocks], CORNER_REASON), *_overlays(tickers, TICKER_REASON)]
+    left_out = ((moving, MOVING_REASON), ([*logos, *clocks], CORNER_REASON), (tickers, TICKER_REASON))
+    return kept, [overlay for boxes, reason in left_out for overlay in _overlays(boxes, reason)]
 
 
 def _without_pages(samples: list[list[Box]], frame_area: int) -> list[list[Box]]:
@@ -80,6 +89,36 @@ def _without_logos(samples: list[list[Box]], frame_width: int, frame_height: int
         if _in_corner(line, frame_width, frame_height) and _stays(line, samples)
     }
     return [[line for line in lines if line not in logos] for lines in samples], sorted(logos)
+
+
+def _without_moving(samples: list[list[Box]], frame_width: int) -> tuple[list[list[Box]], list[Box]]:
+    moving = {
+        box
+        for boxes in samples
+        for box in boxes
+        if box.width <= SMALL * frame_width and _moves([_of_size(box, others) for others in samples])
+    }
+    return [[box for box in boxes if box not in moving] for boxes in samples], sorted(moving)
+
+
+def _of_size(box: Box, others: Sequence[Box]) -> list[Box]:
+    return [
+        other
+        for other in others
+        if abs(other.width - box.width) <= SAME_WIDTH * box.width and same_size(other.height, box.height)
+    ]
+
+
+def _moves(seen: Sequence[Sequence[Box]]) -> bool:
+    """Tell whether what has one size in each sample is one text, seen in most, at more heights than captions have."""
+    alone = [boxes[0] for boxes in seen if len(boxes) == 1]
+    if len(alone) < max(HEIGHTS, STAYING_SHARE * len(seen)) or 2 * len(alone) < sum(map(len, seen)):
+        return False
+    heights: list[Box] = []
+    for box in sorted(alone, key=lambda box: box.top):
+        if not heights or box.top >= heights[-1].bottom:
+            heights.append(box)
+    return len(heights) >= HEIGHTS
 
 
 def _without_tickers(samples: list[list[Box]], frame_width: int) -> tuple[list[list[Box]], list[Box]]:

@@ -2,7 +2,8 @@
 
 No text is read; captions are told from other text by how they behave over the samples:
 
-1. A small text near a corner that is at the same place in most samples is a logo or a clock.
+1. A small text near a corner that is at the same place in most samples is a logo or a clock; one of the same size at
+   many heights is a logo that moves.
 2. A row of text that touches the left or right edge of the frame is a ticker: captions keep a margin.
 3. What is left is joined to lines, and lines above each other to blocks of one caption. Captions return to the same
    height with changing widths and a side or the centre in line, so the height that most caption-like blocks share is
@@ -80,6 +81,9 @@ LONG_LINE = 2.5
 FARTHEST_GAP = 2.0
 """What is not in line with captions is no part of them when it lies more than so many heights of a line beside them."""
 
+HIGH, LOW = 1 / 4, 2 / 3
+"""Shares of the frame's height above and below which captions usually are."""
+
 MOST_REGIONS = 4
 """Regions told of; each further one looks less like captions."""
 
@@ -149,7 +153,7 @@ def _score(group: Sequence[Block], frame_width: int, frame_height: int) -> float
     often = 1 + 0.05 * samples
     centred = 1.5 if abs(median(block.x_centre for block in group) / frame_width - 0.5) <= CENTRE_TOLERANCE else 1.0
     height = median(block.y_centre for block in group) / frame_height
-    place = 1.3 if height >= 2 / 3 else 1.0 if height <= 1 / 4 else 0.7
+    place = 1.3 if height >= LOW else 1.0 if height <= HIGH else 0.7
     return seen * staying * often * centred * place * _in_line(changing, frame_width)
 
 

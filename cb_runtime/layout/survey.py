@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cb_runtime.geometry import Box
 from cb_runtime.layout.layout import SERIOUS, OtherRegion
 from cb_runtime.layout.overlays import MIN_RECURRENCES, without_overlays
-from cb_runtime.layout.region import CaptionRegion, caption_regions
+from cb_runtime.layout.region import HIGH, LOW, CaptionRegion, caption_regions
 
 ENOUGH_CAPTIONS = 5
 """Different captions after which more change the region little; among five, a line in two of them is rarely missed."""
@@ -18,8 +18,8 @@ UNSEEN = 0.2
 sample showed (I. J. Good, 1953)."""
 
 LEAST_SCORE = 0.6
-"""What scores less and was seen in fewer than `MIN_RECURRENCES` samples is too little to be captions: a word or two in
-the middle of the frame, as on signs. A centred caption low in the frame, a fifth of it wide, scores 1.4 seen once."""
+"""What scores less and was seen in fewer than `MIN_RECURRENCES` samples is too little to be captions: a word at a side.
+A centred caption low in the frame, a fifth of it wide, scores 1.4 seen once."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def survey(seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -
     """Judge the text boxes seen in each sampled frame."""
     samples, overlays = without_overlays(seen, frame_width, frame_height)
     regions = caption_regions(samples, frame_width, frame_height)
-    if not regions or _too_little(regions[0]):
+    if not regions or _too_little(regions[0], frame_height):
         return Survey(None, ())
     main, *rest = regions
     rivals = [
@@ -53,8 +53,10 @@ def survey(seen: Sequence[Sequence[Box]], frame_width: int, frame_height: int) -
     return Survey(main, (*rivals, *(OtherRegion(overlay.box, 0.0, overlay.reason) for overlay in overlays)))
 
 
-def _too_little(main: CaptionRegion) -> bool:
-    return main.score < LEAST_SCORE and main.samples < MIN_RECURRENCES
+def _too_little(main: CaptionRegion, frame_height: int) -> bool:
+    """Tell whether a text seen in few samples is no caption, as words in the middle of the frame, on signs, are not."""
+    in_the_middle = HIGH < (main.region.top + main.region.bottom) / 2 / frame_height < LOW
+    return main.samples < MIN_RECURRENCES and (in_the_middle or main.score < LEAST_SCORE)
 
 
 def _reason(other: CaptionRegion, main: CaptionRegion) -> str:

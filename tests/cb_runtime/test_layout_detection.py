@@ -8,6 +8,7 @@ from fake_text import HEIGHT, LINE, LOGO, WIDTH, WIDTHS, EvenSource, FakeDetecto
 from cb_runtime.geometry import Box
 from cb_runtime.layout import DEFAULT_SAMPLES, detect_layout
 from cb_runtime.layout.detection import MORE
+from cb_runtime.layout.overlays import without_overlays
 
 FRAMES = 6 * DEFAULT_SAMPLES
 
@@ -210,8 +211,9 @@ def test_captions_of_upright_video_are_found():
     [
         [[Box(480, 376, 584, 486)], [Box(494, 384, 570, 472)]],
         [[Box(136, 230, 220, 266)], [Box(138, 310, 222, 344)]],
+        [[Box(300, 260, 800, 400)]],
     ],
-    ids=["a package held up", "a small logo that moves"],
+    ids=["a package held up", "a small logo that moves", "hair"],
 )
 def test_a_word_or_two_in_the_middle_of_the_frame_are_no_captions(seen):
     assert detected([*seen, *[[]] * 20]) is None
@@ -220,6 +222,34 @@ def test_a_word_or_two_in_the_middle_of_the_frame_are_no_captions(seen):
 def test_a_word_in_the_middle_that_stays_may_be_a_caption():
     word = Box(540, 340, 740, 380)
     assert contains(detected([*[[]] * 6, *[[word]] * 6]).region, [word], margin=2)
+
+
+def wandering(samples, beside=()):
+    """Return samples with a logo that bounces through the frame, of a width that OCR is not quite sure of."""
+    seen = []
+    for number in range(samples):
+        left, top = 53 * number % (WIDTH - 100), 41 * number % (HEIGHT - 40)
+        seen.append([Box(left, top, left + 80 + number % 3, top + 30 + number % 2), *beside])
+    return seen
+
+
+def test_a_logo_that_moves_through_the_frame_gives_no_layout():
+    assert detected(wandering(36)) is None
+
+
+def test_a_logo_that_moves_is_told_of_and_no_part_of_the_captions_region():
+    layout = detected([[*logo, line(width)] for logo, width in zip(wandering(12), WIDTHS * 2, strict=False)])
+    assert contains(layout.region, [line(width) for width in WIDTHS], margin=2)
+    assert layout.region.height <= 1.5 * LINE
+    assert "a small text of one size that moves through the frame, as logos do" in {
+        other.reason for other in layout.other_regions
+    }
+
+
+def test_words_of_one_size_in_captions_at_a_few_heights_do_not_move():
+    words = [[Box(560 + 9 * number, top, 640 + 9 * number, top + 30)] for number, top in enumerate((600, 640, 80) * 4)]
+    kept, _ = without_overlays(words, WIDTH, HEIGHT)
+    assert kept == words
 
 
 def test_one_short_caption_is_enough():
