@@ -7,6 +7,7 @@ that training can write its experiment while others read.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,7 +19,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -26,6 +27,9 @@ from cb_runtime.errors import InputError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another one before it gives up."""
+
+_TRY_AGAIN = 0.05
+"""Seconds after which WAL mode is asked for again."""
 
 
 class StorageError(InputError):
@@ -172,8 +176,7 @@ def _current_revision(connection: Connection) -> str | None:
 def _upgrade(connection: Connection) -> None:
     connection.rollback()
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        connection.rollback()
+        _write_ahead(connection)
         # The driver opens no transaction for DDL by itself; this one also keeps others from upgrading meanwhile.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     if _current_revision(connection) != head_revision():
@@ -181,6 +184,22 @@ def _upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     connection.commit()
+
+
+def _write_ahead(connection: Connection) -> None:
+    """Set WAL mode. Where two do so at once SQLite refuses one without waiting: it tries again."""
+    last = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            connection.rollback()
+            if "locked" not in str(error.orig) or time.monotonic() > last:
+                raise
+            time.sleep(_TRY_AGAIN)
+        else:
+            connection.rollback()
+            return
 
 
 @cache

@@ -12,6 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 
 from cb_core.data import database
 from cb_core.data.base import Base
@@ -216,6 +217,32 @@ def test_two_processes_may_create_the_same_dataset_at_once(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "d.db")]
     processes = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
+
+
+class Refusing:
+    """A connection of which WAL mode is refused so many times, as when another process asks for it too."""
+
+    def __init__(self, times, reason="database is locked"):
+        self.times, self.reason, self.asked = times, reason, 0
+
+    def exec_driver_sql(self, statement):
+        self.asked += 1
+        if self.asked <= self.times:
+            raise OperationalError(statement, {}, sqlite3.OperationalError(self.reason))
+
+    def rollback(self):
+        pass
+
+
+def test_wal_mode_that_is_refused_while_another_sets_it_is_asked_for_again(monkeypatch):
+    connection = Refusing(3)
+    database._write_ahead(connection)
+    assert connection.asked == 4
+    with pytest.raises(OperationalError, match="disk"):
+        database._write_ahead(Refusing(1, "disk I/O error"))
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 200)
+    with pytest.raises(OperationalError, match="locked"):
+        database._write_ahead(Refusing(10**6))
 
 
 def test_a_dataset_that_another_process_creates_meanwhile_is_not_taken_for_a_foreign_file(tmp_path, monkeypatch):
