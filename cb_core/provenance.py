@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from cb_runtime.installed import installed_version
 
 TRAINING_PACKAGES = ("cb-toolkit", "torch", "torchvision", "peft", "accelerate", "numpy")
 """Packages whose release can change what a training gives."""
@@ -41,8 +42,7 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the releases of Python and of those packages that are installed, by name."""
     found = {"python": platform.python_version()}
     for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # an optional package had no part in it
+        release = installed_version(package)
+        if release is not None:  # an optional package that is absent had no part in it
+            found[package] = release
     return found

@@ -10,6 +10,7 @@ caption to caption and about each caption.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -44,10 +45,11 @@ def looked_closer(path: Path, decided: Mapping[int, bool], min_frames: int) -> P
         decided: Whether there is a change, by the first frame after it.
         min_frames: Least length of a caption in frames: none is split into shorter ones.
     """
+    changes = sorted(frame for frame, change in decided.items() if change)
     split: list[_Caption] = []
     for start, end in _captions(path):
         edges = [start]
-        for frame in sorted(frame for frame, change in decided.items() if change and start < frame < end):
+        for frame in changes[bisect_right(changes, start) : bisect_left(changes, end)]:
             if min(frame - edges[-1], end - frame) >= min_frames:
                 edges.append(frame)
         split += itertools.pairwise([*edges, end])

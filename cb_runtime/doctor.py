@@ -9,13 +9,14 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from cb_runtime.backends import backend_names, load_backend
 from cb_runtime.engine_choice.cache import cache_file, kept_choices
 from cb_runtime.errors import EXTRA_OF_MODULE
 from cb_runtime.gpus import cuda_driver
+from cb_runtime.installed import installed_version
 from cb_runtime.video import nvdec
 
 BASE_MODULES = ("numpy", "cv2", "av", "click", "rich", "pysubs2")
@@ -149,7 +150,4 @@ def _extras() -> Iterator[Check]:
 
 
 def _version_of(module: str, distributions: Mapping[str, Sequence[str]]) -> str:
-    try:
-        return version(distributions.get(module, [module])[0])
-    except PackageNotFoundError:
-        return "of unknown version"
+    return installed_version(distributions.get(module, [module])[0]) or "of unknown version"

@@ -16,7 +16,7 @@ from cb_runtime.trellis import DIFFERENT, SAME, Trellis
 
 SURE = 6.0
 """A change is in no doubt where pairs at every distance are surer of it than of none by this much, in the mean and in
-natural log units: nine of ten true changes are."""
+natural log units."""
 
 HINT = -1.5
 """Within a caption, a step whose pair is surer of `same` than of `different` by no more than this may hide a change."""

@@ -47,11 +47,6 @@ class ScoredVideo:
     timed_out: bool = False
     """True when a time limit ended the work; then the result is partial too."""
 
-    @property
-    def near_distances(self) -> tuple[int, ...]:
-        """Distances of the pairs by which captions can be found."""
-        return near_distances(self.scores.distances)
-
     def statistics(self) -> dict[str, Any]:
         """Return counts and rates as plain JSON types."""
         decoder = {"decoder": self.video.decoder.name, "decoder_reason": self.video.decoder.reason}
