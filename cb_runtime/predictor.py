@@ -291,7 +291,9 @@ class BoundaryPredictor:
             try:
                 with pipeline.working("layout", unit="samples", streaming=False):
                     told = limit.through(_counting(progress, pipeline))
-                    layout = caption_layout(source, region=region, layout_file=file, detector=detector, progress=told)
+                    layout = caption_layout(
+                        source, region=region, layout_file=file, detector=detector, pipeline=pipeline, progress=told
+                    )
             except OutOfTime:
                 return unscored(source, distances, limit.message(0), timed_out=True)
             if layout is None:

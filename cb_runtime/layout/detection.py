@@ -2,18 +2,21 @@
 
 OCR is what costs, so frames are looked at in two rounds. The first is spread evenly over the video and is enough for
 most; when it showed few captions, or two places where they may be, frames in between follow until that is settled.
+While one frame is looked at, the next is decoded.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from cb_runtime.cores import usable_cores
 from cb_runtime.errors import UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.layout.given import layout_from_file, layout_from_region, region_from_text
 from cb_runtime.layout.layout import CaptionLayout, StoresLayout
 from cb_runtime.layout.ocr import RapidOcrDetector, TextDetector
 from cb_runtime.layout.survey import survey
+from cb_runtime.pipeline import Pipeline
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.video.types import FrameSource
 
@@ -32,9 +35,17 @@ def detect_layout(
     *,
     samples: int = DEFAULT_SAMPLES,
     detector: TextDetector | None = None,
+    pipeline: Pipeline | None = None,
     progress: Progress = no_progress,
 ) -> CaptionLayout | None:
     """Find captions by OCR in `samples` frames spread over the video, in up to `MORE` times as many when in doubt.
+
+    Args:
+        source: The video.
+        samples: Frames of the first round.
+        detector: Finds text; rapidocr when left out.
+        pipeline: Where frames are decoded ahead; its stages have ended then. None: one of its own.
+        progress: Told the number of frames looked at.
 
     Returns:
         The layout, or None when no sampled frame shows text like a caption's (logos, clocks and tickers are not).
@@ -44,7 +55,7 @@ def detect_layout(
     """
     reader = detector or RapidOcrDetector()
     info = source.info
-    seen = _text_seen(source, samples, reader, progress)
+    seen = _text_seen(source, samples, reader, pipeline or Pipeline(overlapped=usable_cores() > 1), progress)
     found = survey(seen, info.width, info.height)
     if found.main is None:
         return None
@@ -62,7 +73,9 @@ def detect_layout(
     )
 
 
-def _text_seen(source: FrameSource, samples: int, reader: TextDetector, progress: Progress) -> list[list[Box]]:
+def _text_seen(
+    source: FrameSource, samples: int, reader: TextDetector, pipeline: Pipeline, progress: Progress
+) -> list[list[Box]]:
     """Return the boxes seen in each frame looked at, in time order."""
     info = source.info
     seen: dict[int, list[Box]] = {}
@@ -71,13 +84,14 @@ def _text_seen(source: FrameSource, samples: int, reader: TextDetector, progress
         return survey(list(seen.values()), info.width, info.height).settled
 
     for count in (samples, MORE * samples):
-        for frame in source.sample(count):
-            if frame.pts in seen:
-                continue
-            seen[frame.pts] = [box for box, _ in reader(frame.image)]
-            progress("layout", len(seen), count)
-            if count > samples and len(seen) % JUDGE_EVERY == 0 and settled():
-                break
+        with pipeline:
+            for frame in pipeline.ahead(source.sample(count), "sample", streaming=False):
+                if frame.pts in seen:
+                    continue
+                seen[frame.pts] = [box for box, _ in reader(frame.image)]
+                progress("layout", len(seen), count)
+                if count > samples and len(seen) % JUDGE_EVERY == 0 and settled():
+                    break
         if settled():
             break
     return [boxes for _, boxes in sorted(seen.items())]
@@ -89,9 +103,12 @@ def caption_layout(
     region: str | None = None,
     layout_file: Path | None = None,
     detector: TextDetector | None = None,
+    pipeline: Pipeline | None = None,
     progress: Progress = no_progress,
 ) -> CaptionLayout | None:
     """Return a video's layout: from `region`, from `layout_file`, stored with the source, or detected, in this order.
+
+    `detector`, `pipeline` and `progress` are those of `detect_layout`.
 
     Returns:
         The layout, or None when it had to be detected and no caption was seen.
@@ -110,4 +127,4 @@ def caption_layout(
         return layout_from_file(layout_file, info)
     if isinstance(source, StoresLayout):
         return source.layout
-    return detect_layout(source, detector=detector, progress=progress)
+    return detect_layout(source, detector=detector, pipeline=pipeline, progress=progress)

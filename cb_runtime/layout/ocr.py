@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cb_runtime import opencv as cv2
+from cb_runtime.cores import usable_cores
 from cb_runtime.errors import MissingPackageError, require
 from cb_runtime.geometry import Box
 from cb_runtime.installed import installed_version
@@ -23,6 +24,10 @@ frames become closer."""
 
 LARGEST_ENLARGEMENT = 2.0
 """Small frames are enlarged by no more than this."""
+
+
+MOST_THREADS = 8
+"""A frame of this size is not worth more."""
 
 
 class TextDetector(Protocol):
@@ -44,9 +49,14 @@ class TextDetector(Protocol):
 
 
 class RapidOcrDetector:
-    """Text detection by rapidocr. Not thread-safe (rapidocr is not): make one per thread."""
+    """Text detection by rapidocr. Not thread-safe (rapidocr is not): make one per thread.
 
-    def __init__(self) -> None:
+    Args:
+        threads: That compute; None: all usable cores but the one that decodes the next frame, `MOST_THREADS` at most.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or min(MOST_THREADS, max(1, usable_cores() - 1))
         self._rapidocr: Any = None
 
     @property
@@ -63,7 +73,7 @@ class RapidOcrDetector:
     def __call__(self, image: Image) -> list[tuple[Box, float]]:
         """Return the boxes of text in `image` with their scores. Raises MissingPackageError without rapidocr."""
         if self._rapidocr is None:
-            self._rapidocr = _open_rapidocr()
+            self._rapidocr = _open_rapidocr(self._threads)
         height, width = image.shape[:2]
         scaled = _scaled(image)
         # rapidocr reads arrays as OpenCV does: BGR.
@@ -101,7 +111,7 @@ def _require_rapidocr() -> Any:  # noqa: ANN401  (a module without types)
         raise
 
 
-def _open_rapidocr() -> Any:  # noqa: ANN401  (a class without types)
+def _open_rapidocr(threads: int) -> Any:  # noqa: ANN401  (a class without types)
     params = {
         "Global.log_level": "critical",  # it reports "no text" as a warning
         "Global.use_cls": False,
@@ -109,5 +119,8 @@ def _open_rapidocr() -> Any:  # noqa: ANN401  (a class without types)
         # Its own default enlarges frames to a shortest side of 736: several times the time, no caption more.
         "Det.limit_type": "max",
         "Det.limit_side_len": LONGEST_SIDE,
+        # Left alone, it takes all cores of the machine, a container's others too, and clears its memory every time.
+        "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+        "EngineConfig.onnxruntime.enable_cpu_mem_arena": True,
     }
     return _require_rapidocr().RapidOCR(params=params)

@@ -187,6 +187,7 @@ class Pipeline:
         unit: str = "frames",
         depth: int = DEPTH,
         count: Callable[[T], int] = _one,
+        streaming: bool = True,
     ) -> Iterator[T]:
         """Return an iterator over `items` as a stage of its own.
 
@@ -197,10 +198,11 @@ class Pipeline:
             unit: What the profile counts.
             depth: By how many items it may run ahead.
             count: How many of that an item is.
+            streaming: False for what runs before or after the stages that a video's frames stream through.
         """
 
         def new_clock(state: int = BUSY) -> Clock:
-            return clock_for(self._profile, name, unit, state)
+            return clock_for(self._profile, name, unit, state, streaming=streaming)
 
         stage: _Ahead[T] | _InTurn[T] = (
             _Ahead(items, name, depth, count, self, new_clock)

@@ -27,10 +27,12 @@ _INEXACT_FRAMES = 5
 """Frames by which a stated length may be wrong in a sound file: B-frame delay and edit lists leave it inexact."""
 
 
-def decoded_frames(container: InputContainer, stream: VideoStream, report: DecodeReport) -> Iterator[av.VideoFrame]:
+def decoded_frames(
+    packets: Iterable[Packet[VideoStream] | None], stream: VideoStream, report: DecodeReport
+) -> Iterator[av.VideoFrame]:
     """Decode to the end, skipping and counting what fails; sets `report.truncated` after too many failures in a row."""
     in_a_row = 0
-    for packet in _packets(container, stream):
+    for packet in packets:
         frames = _frames_of(packet, report)
         yield from frames or ()
         in_a_row = 0 if frames else in_a_row + (frames is None)
@@ -41,7 +43,7 @@ def decoded_frames(container: InputContainer, stream: VideoStream, report: Decod
             return
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
     """Give packets to the end; None for one that could not be read."""
     while True:
         try:

@@ -29,22 +29,12 @@ from av.video.stream import VideoStream
 from cb_runtime.cores import default_decode_threads
 from cb_runtime.errors import CbError, InputError, UsageError
 from cb_runtime.geometry import Box
-from cb_runtime.video.decoding import StreamEnd, decoded_frames, stated_end, timed_frames
+from cb_runtime.video.decoding import StreamEnd, decoded_frames, packets_of, stated_end, timed_frames
 from cb_runtime.video.nvdec import cannot_decode, require_nvdec
 from cb_runtime.video.opening import check_stream, opened_stream
 from cb_runtime.video.pixels import RegionReader, orientation_of
+from cb_runtime.video.seeking import nearest_frames
 from cb_runtime.video.types import Decoder, DecodeReport, Frame, VideoInfo
-
-_SEEK_SECONDS = 5
-"""Where no index tells where key frames are, frames further apart than this are reached by seeking, nearer ones by
-decoding on: they often share a key frame."""
-
-_EARLY_SECONDS = Fraction(1, 2)
-"""Seeking goes by the order of decoding: frames shown just before a key frame may come after it there. So it aims at a
-moment before what is wanted."""
-
-_INDEXED = 2
-"""Key frames from which on a container has an index; Matroska's is read at the first seek."""
 
 
 class VideoFile:
@@ -83,7 +73,7 @@ class VideoFile:
         self._closed = False
         self._report = DecodeReport()
         with self._opened() as (container, stream):
-            first = next(timed_frames(decoded_frames(container, stream, self._report), self._report), None)
+            first = next(self._decoded(container, stream, self._report), None)
             if first is None:
                 raise self._nothing_decoded()
             assert first.pts is not None
@@ -148,7 +138,7 @@ class VideoFile:
             report.messages.append(self._late)
         try:
             with self._opened() as (container, stream):
-                for decoded in timed_frames(decoded_frames(container, stream, report), report):
+                for decoded in self._decoded(container, stream, report):
                     if self._closed:
                         return
                     end.saw(decoded)
@@ -164,37 +154,13 @@ class VideoFile:
     def _sought_frames(self, targets: list[int], region: Box | None, report: DecodeReport) -> Iterator[Frame]:
         reader = RegionReader(self._info.width, self._info.height, self._orientation, region)
         with self._opened() as (container, stream):
-            for decoded in self._nearest(container, stream, targets, report):
+            for decoded in nearest_frames(container, stream, targets, self._start, report):
                 if self._closed:
                     return
                 yield self._frame(decoded, report, reader, -1)
 
-    def _nearest(
-        self, container: InputContainer, stream: VideoStream, targets: list[int], report: DecodeReport
-    ) -> Iterator[av.VideoFrame]:
-        """Give for each target time the first frame that is not before it, or the last one there is; none twice."""
-        position, given = self._start, self._start - 1
-        decoded = timed_frames(decoded_frames(container, stream, report), report)
-        early = round(_EARLY_SECONDS / self._info.time_base)
-        for target in targets:
-            if self._pays(stream, position, target - early) and seek(container, stream, target - early):
-                decoded = timed_frames(decoded_frames(container, stream, report), report)
-            chosen = None
-            for chosen in decoded:
-                position = chosen.pts or 0
-                if position >= target:
-                    break
-            if chosen is not None and position > given:
-                given = position
-                yield chosen
-
-    def _pays(self, stream: VideoStream, position: int, target: int) -> bool:
-        """Tell whether seeking jumps over frames: the key frame to go to is behind the position."""
-        entries = stream.index_entries
-        if len(entries) < _INDEXED:
-            return target - position > _SEEK_SECONDS / self._info.time_base
-        key = entries.search_timestamp(target)
-        return key >= 0 and entries[key].timestamp > position
+    def _decoded(self, container: InputContainer, stream: VideoStream, report: DecodeReport) -> Iterator[av.VideoFrame]:
+        return timed_frames(decoded_frames(packets_of(container, stream), stream, report), report)
 
     def _targets(self, count: int) -> list[int]:
         end = self._end if self._end is not None else self._last_packet_pts()
@@ -266,15 +232,6 @@ class VideoFile:
             f"No frame of {self._path} could be decoded ({self._report.errors} damaged packets). The file is cut off "
             "or damaged: get it anew from where it came from."
         )
-
-
-def seek(container: InputContainer, stream: VideoStream, pts: int) -> bool:
-    """Go to the key frame at or before `pts`; False when this container cannot, then decoding just goes on."""
-    try:
-        container.seek(pts, stream=stream)
-    except FFmpegError:
-        return False
-    return True
 
 
 def _lateness(container: InputContainer, stream: VideoStream, start: int) -> str | None:

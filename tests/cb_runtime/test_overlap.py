@@ -292,6 +292,7 @@ def test_a_profile_has_every_stage_with_its_items(model, source):
     every_pair(model).predict_video("x", detector=Detector(), profile=profile)
     items = {stage.name: (stage.items, stage.unit) for stage in profile.stages}
     assert items.pop("layout")[0] >= 12
+    assert items.pop("sample") >= (12, "frames")
     assert items == {
         "decode": (120, "frames"),
         "strips": (120, "frames"),

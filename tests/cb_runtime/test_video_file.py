@@ -24,8 +24,7 @@ from tiny_videos import (
 from cb_runtime.errors import InputError
 from cb_runtime.geometry import Box
 from cb_runtime.video import decoding, open_source
-from cb_runtime.video import file as video_file
-from cb_runtime.video.file import VideoFile, seek
+from cb_runtime.video.file import VideoFile
 from cb_runtime.video.pixels import Orientation
 from cb_runtime.video.types import DecodeReport
 
@@ -98,45 +97,7 @@ class TestTime:
         assert not source.report.partial
 
 
-class TestSeeking:
-    def test_samples_of_a_long_video_are_reached_by_seeking(self, tmp_path, monkeypatch):
-        jumps = []
-        monkeypatch.setattr(video_file, "seek", lambda *place: jumps.append(place[2]) or seek(*place))
-        video = VideoFile(make_video(tmp_path / "v.mp4", frames=200, rate=4, key_every=12))
-        by_pts = {frame.pts: frame.image for frame in video.frames()}
-        samples = list(video.sample(5))
-        assert len(jumps) >= 4
-        assert [round(sample.pts * video.info.time_base) for sample in samples] == [5, 15, 25, 35, 45]
-        assert all(np.array_equal(sample.image, by_pts[sample.pts]) for sample in samples)
-
-    @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts", "v.avi"])
-    @pytest.mark.parametrize("key_every", [12, 1000])
-    def test_frames_read_again_are_the_same_wherever_key_frames_are(self, tmp_path, name, key_every):
-        codec = {"codec": "mpeg4", "b_frames": 0} if name == "v.avi" else {}
-        video = VideoFile(make_video(tmp_path / name, frames=120, rate=6, key_every=key_every, **codec))
-        frames = list(video.frames())
-        wanted = frames[::7]
-        again = list(video.again([frame.pts for frame in wanted]))
-        assert [frame.pts for frame in again] == [frame.pts for frame in wanted]
-        assert all(np.array_equal(one.image, other.image) for one, other in zip(again, wanted, strict=True))
-
-    def test_where_an_index_tells_of_no_key_frame_ahead_nothing_is_decoded_twice(self, tmp_path, monkeypatch):
-        jumps = []
-        monkeypatch.setattr(video_file, "seek", lambda *place: jumps.append(place[2]) or seek(*place))
-        for key_every, expected in ((1000, 0), (12, 10)):
-            options = {"key_every": key_every, "codec_options": {"sc_threshold": "0"}}  # no other key frames
-            video = VideoFile(make_video(tmp_path / f"{key_every}.mp4", frames=240, rate=2, **options))
-            times = [frame.pts for frame in video.frames()]
-            assert len(list(video.again(times[20::24]))) == 10
-            assert len(jumps) == expected
-            jumps.clear()
-
-    def test_a_container_that_cannot_seek_is_decoded_on(self):
-        def refuse(*_, **__):
-            raise InvalidDataError(1, "no index")
-
-        assert not video_file.seek(SimpleNamespace(seek=refuse), None, 0)
-
+class TestSamples:
     def test_samples_of_a_container_without_length_are_spread_too(self, tmp_path):
         path = make_video(tmp_path / "v.mkv", container_options={"live": "1"})
         video = VideoFile(path)
@@ -281,7 +242,7 @@ class TestDamage:
             if rest == ["a"]:
                 raise InvalidDataError(1, "bad")
 
-        assert list(decoding._packets(SimpleNamespace(demux=demux), None)) == ["a", None, "b", "c"]
+        assert list(decoding.packets_of(SimpleNamespace(demux=demux), None)) == ["a", None, "b", "c"]
 
     def test_a_file_that_cannot_be_read_any_more_ends(self):
         def demux(_):
@@ -292,7 +253,10 @@ class TestDamage:
 
         report = DecodeReport()
         stream = SimpleNamespace(codec_context=SimpleNamespace(decode=decode))
-        assert list(decoding.decoded_frames(SimpleNamespace(demux=demux), stream, report)) == []
+        assert (
+            list(decoding.decoded_frames(decoding.packets_of(SimpleNamespace(demux=demux), stream), stream, report))
+            == []
+        )
         assert report.truncated
         assert report.errors == decoding.GIVE_UP_AFTER
 
