@@ -42,8 +42,9 @@ from cb_core.evaluation.run import true_layout, videos_with_truth
 from cb_core.evaluation.truth import VideoTruth, read_video_truth
 from cb_runtime.fades import StripProducts
 from cb_runtime.features import VideoInputs, strip, video_inputs
-from cb_runtime.predictor import BoundaryPredictor, ScoredVideo
+from cb_runtime.predictor import BoundaryPredictor
 from cb_runtime.scene_cuts import SceneCuts
+from cb_runtime.scored_video import ScoredVideo
 from cb_runtime.scoring import PairScores, score_strips
 from cb_runtime.session import Session
 from cb_runtime.skipping import Skipping

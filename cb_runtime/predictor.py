@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,34 +17,25 @@ from numpy.typing import NDArray
 from cb_runtime.backends import device_from_text
 from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
-from cb_runtime.decoding import DecodeOptions, decode_spans
 from cb_runtime.errors import ContractError, UsageError
-from cb_runtime.features import video_inputs
 from cb_runtime.files import sha256_of_file
-from cb_runtime.fonts import FontEmbedding, FontEncoder
-from cb_runtime.layout import CaptionLayout, caption_layout
-from cb_runtime.layout.ocr import TextDetector
-from cb_runtime.limits import OutOfTime, TimeLimit
-from cb_runtime.many_videos import (
-    VideoOptions,
-    VideoProgress,
-    VideoResult,
-    check_jobs,
-    on_videos,
-    result_of,
-    told_apart,
-)
 from cb_runtime.models import default_model_path
-from cb_runtime.pipeline import Pipeline, Profile, counted, working
-from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.progress import Progress, no_progress
-from cb_runtime.results import CaptionTrack
-from cb_runtime.scored_video import NO_TEXT, ScoredVideo, near_distances, unscored
 from cb_runtime.session import open_session
 from cb_runtime.skipping import USUAL, Skipping
-from cb_runtime.source_scoring import score_source
-from cb_runtime.video import check_decoder, open_source
-from cb_runtime.video.types import FrameSource
+
+if TYPE_CHECKING:
+    from cb_runtime.decoding import DecodeOptions
+    from cb_runtime.fonts import FontEmbedding, FontEncoder
+    from cb_runtime.layout import CaptionLayout
+    from cb_runtime.layout.ocr import TextDetector
+    from cb_runtime.many_videos import VideoOptions, VideoProgress, VideoResult
+    from cb_runtime.pipeline import Pipeline, Profile
+    from cb_runtime.results import CaptionTrack
+    from cb_runtime.scored_video import ScoredVideo
+    from cb_runtime.video.types import FrameSource
+
+# What only videos need is imported where it is used: a service that scores pairs starts without it.
 
 CPU_BATCH, GPU_BATCH = 16, 128
 """Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
@@ -183,6 +174,9 @@ class BoundaryPredictor:
         Raises:
             UsageError: Options out of range; and what `score_video` raises.
         """
+        from cb_runtime.decoding import DecodeOptions
+        from cb_runtime.pipeline import counted, working
+
         options = DecodeOptions(min_frames, change_penalty, distances)
         scored = self.score_video(
             path,
@@ -231,6 +225,9 @@ class BoundaryPredictor:
             UsageError: Less than one job, an unknown decoder, or NVDEC on a machine without it.
             ModelError and others: What is wrong with the model or a missing package ends all.
         """
+        from cb_runtime.many_videos import check_jobs, on_videos, result_of, told_apart
+        from cb_runtime.video import check_decoder
+
         check_jobs(jobs)
         check_decoder(options.get("decoder", "cpu"))
         videos = [Path(path) for path in paths]
@@ -247,6 +244,8 @@ class BoundaryPredictor:
 
         When `halt` is set, whatever works on a video raises `Halted` soon. A `profile` is told what the model does.
         """
+        from cb_runtime.pipeline.batcher import Batcher
+
         _ = self.model  # read the file once, not in every thread
         with Batcher(self.batch_size, profile) as batcher:
             other = copy(self)
@@ -277,6 +276,15 @@ class BoundaryPredictor:
             ContractError: The model needs a font embedding that was not given, or was given one it does not use.
             MissingPackageError: The layout had to be detected and rapidocr is not installed.
         """
+        from cb_runtime.decoding import DecodeOptions
+        from cb_runtime.features import video_inputs
+        from cb_runtime.layout import caption_layout
+        from cb_runtime.limits import OutOfTime, TimeLimit
+        from cb_runtime.pipeline import Pipeline
+        from cb_runtime.scored_video import NO_TEXT, unscored
+        from cb_runtime.source_scoring import score_source
+        from cb_runtime.video import open_source
+
         if font_embedding is not None:
             self._check_font_model(font_embedding.font_model)
         elif self._font_encoder is None:
@@ -324,6 +332,9 @@ class BoundaryPredictor:
         Options replace parts of the model's own `Decoding`, at the distances that were scored unless they say others; a
         `Decoding` replaces all of it. Raises UsageError for a distance that was not scored.
         """
+        from cb_runtime.decoding import DecodeOptions, decode_spans
+        from cb_runtime.results import CaptionTrack
+
         if not isinstance(options, Decoding):
             options = self._decoding(scored.scores.distances, options or DecodeOptions())
         spans = decode_spans(
@@ -343,6 +354,8 @@ class BoundaryPredictor:
         )
 
     def _decoding(self, scored: tuple[int, ...], options: DecodeOptions) -> Decoding:
+        from cb_runtime.scored_video import near_distances
+
         if options.distances is None:
             options = replace(options, distances=near_distances(scored))
         return options.applied_to(self.metadata.decoding)
@@ -368,6 +381,7 @@ class BoundaryPredictor:
 
 def _counting(progress: Progress, pipeline: Pipeline) -> Progress:
     """Return a callback that also counts, for the profile, each time it is told, and ends when somebody said stop."""
+    from cb_runtime.pipeline import counted
 
     def told(phase: str, done: int, total: int | None = None) -> None:
         pipeline.check()

@@ -1,10 +1,12 @@
 """Coarse to fine: compare frames far apart, and look between them only where something may have changed.
 
 The video is read in windows. In each, frames k apart are compared in both directions, all at once so that batches are
-full. Where the model is sure both ways that they are `same` (or `empty_empty`) and no step between them is sudden, the
-stretch is *still*: what lies inside is not looked at. Every other stretch is halved, down to single steps. What the
-model sees at both ends says nothing of a caption that comes and goes in between; such a caption changes blocks of
-the strip at once, by more than is usual there, and that makes a step *sudden*.
+full. Where the model is sure both ways that they are `same` (or `empty_empty`) the stretch is *still*: what lies inside
+is not looked at. Every other stretch is halved, down to single steps. What the model sees at both ends says nothing of
+a caption that comes and goes in between; such a caption changes blocks of the strip at once, by more than is usual
+there, which makes a step *sudden*, and at the other end they are as they were. Then the stretch is halved unasked, as
+it is where a step changes many blocks, a caption's or a cut's. A thing that moves changes few, and they stay changed
+for a while: there the model is asked, but must be surer.
 
 A step that is in no still stretch is *open*. All pairs that span an open step are scored, at all distances that
 decoding searches with, as they would be without the search: so around every boundary it sees the same evidence. For
@@ -24,11 +26,17 @@ import numpy as np
 from cb_runtime.contract import LABELS, MAX_DISTANCE
 from cb_runtime.pipeline import counted
 from cb_runtime.skipping.looked import Frame, Looked, Pair, PairModel, Place, Probabilities
-from cb_runtime.skipping.windows import Window
+from cb_runtime.skipping.windows import SuddenStep, Window, comes_and_goes
 from cb_runtime.video.types import Image
 
 SURE = 0.8
 """Least probability, in each direction, of a stretch's label for the stretch to be still."""
+
+SURER = 0.95
+"""The same where a step in the stretch is sudden."""
+
+MANY_BLOCKS = 128
+"""Blocks, of the 960 of a strip, that change suddenly in a step in which the model is sure to see something."""
 
 _STILL_LABELS = (LABELS.index("same"), LABELS.index("empty_empty"))
 
@@ -82,21 +90,22 @@ class _Search:
         first, self.frames = self.frames, self.frames + len(window)
         self._numbers |= {first + place: number for place, (number, _) in enumerate(window.strips)}
         self._known.strips.update(window.strips)
-        self._search(max(first - 1, 0), self.frames - 1, set((first - 1 + np.flatnonzero(window.sudden)).tolist()))
+        sudden = {first - 1 + place: step for place, step in window.sudden.items()}
+        self._search(max(first - 1, 0), self.frames - 1, sudden)
         self._answer(range(first, self.frames))
         self._forget()
 
-    def _search(self, begin: int, last: int, sudden: set[int]) -> None:
+    def _search(self, begin: int, last: int, sudden: Mapping[int, SuddenStep]) -> None:
         """Find the still stretches from frame `begin` to frame `last`."""
         distance = self._first_distance
         tiles = [(at, min(at + distance, last)) for at in range(begin, last, distance)]
         waiting = list(tiles)
         while waiting := waiting or self._torn(begin):
-            asked = {one for one in waiting if one[1] - one[0] == 1 or sudden.isdisjoint(range(*one))}
-            self._known.ask((one, self._key(one)) for one in waiting if one in asked)
+            sure = {one: self._sure_enough(one, sudden) for one in waiting}
+            self._known.ask((one, self._key(one)) for one in waiting if sure[one] is not None)
             halves = []
             for one in waiting:
-                label = self._known.still_label(self._key(one)) if one in asked else None
+                label = self._known.still_label(self._key(one), sure[one])
                 if label is not None:
                     self._still |= dict.fromkeys(range(*one), _Still(one, label, self._known.rows[self._key(one)]))
                 elif one[1] - one[0] > 1:
@@ -104,6 +113,16 @@ class _Search:
             waiting = halves
         held = sum(at in self._still and self._still[at].stretch == (at, end) for at, end in tiles)
         self._first_distance = min(2 * distance, self._coarse) if 2 * held > len(tiles) else max(distance // 2, 1)
+
+    def _sure_enough(self, stretch: Place, sudden: Mapping[int, SuddenStep]) -> float | None:
+        """Return how sure the model must be that a stretch is still; None where it need not be asked."""
+        inside = [sudden[step] for step in range(*stretch) if step in sudden]
+        if len(range(*stretch)) == 1 or not inside:
+            return SURE
+        if any(np.count_nonzero(step.blocks) >= MANY_BLOCKS for step in inside):
+            return None
+        ends = (self._known.strips[number] for number in self._key(stretch))
+        return None if comes_and_goes(inside, *ends) else SURER
 
     def _torn(self, begin: int) -> list[Place]:
         """Take back still stretches that meet with different labels; return the halves of those that have halves.
@@ -167,7 +186,7 @@ class _Known:
     def __init__(self, model: PairModel) -> None:
         self._model = model
         self._frames: dict[int, Frame] = {}
-        self._labels: dict[Place, int | None] = {}
+        self._labels: dict[Place, tuple[int | None, float]] = {}
         self.strips: dict[int, Image] = {}
         self.rows: dict[Place, tuple[int, int]] = {}
         """Rows of the answers of each pair of strips, forward and backward."""
@@ -201,9 +220,12 @@ class _Known:
             if one != other:
                 yield place, self._frames[other][0], self._frames[one][1]
 
-    def still_label(self, key: Place) -> int | None:
-        """Return the label that both directions of a scored pair are sure of; None where nothing is still."""
-        return self._labels[key]
+    def still_label(self, key: Place, sure: float | None) -> int | None:
+        """Return the label that a scored pair is so sure of both ways; None where nothing is still, or nobody asks."""
+        if sure is None:
+            return None
+        label, probability = self._labels[key]
+        return label if probability >= sure else None
 
     def forget(self, before: int) -> None:
         """Forget strips with smaller numbers."""
@@ -214,10 +236,10 @@ class _Known:
             del self.rows[key], self._labels[key]
 
 
-def _still_label(forward: Probabilities, backward: Probabilities) -> int | None:
+def _still_label(forward: Probabilities, backward: Probabilities) -> tuple[int | None, float]:
+    """Return the label under which a pair may be still, and how sure the less sure direction is of it."""
     label = int(forward.argmax())
-    still = label in _STILL_LABELS and min(forward[label], backward[label]) >= SURE
-    return label if still else None
+    return (label, float(min(forward[label], backward[label]))) if label in _STILL_LABELS else (None, 1.0)
 
 
 def _end_near(frame: int, still: _Still | None) -> int:

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from tiny_models import CAPTION, EMPTY, REGION_TEXT, bright_video, levels_of, tiny_model
 
-from cb_runtime import limits, predictor, source_scoring
+from cb_runtime import limits, source_scoring
+from cb_runtime import video as video_sources
 from cb_runtime.cli import main
 from cb_runtime.predictor import BoundaryPredictor
 
@@ -146,13 +147,13 @@ def test_options_out_of_range_are_usage_errors_before_any_work(run, video, argum
 
 
 def test_decode_threads_reach_every_video(run, video, monkeypatch):
-    asked, whole = [], predictor.open_source
+    asked, whole = [], video_sources.open_source
 
     def counted(path, **options):
         asked.append(options["decode_threads"])
         return whole(path, **options)
 
-    monkeypatch.setattr(predictor, "open_source", counted)
+    monkeypatch.setattr(video_sources, "open_source", counted)
     run(video, "--decode-threads", "3")
     run(video)
     assert asked == [3, None]

@@ -9,7 +9,7 @@ import pytest
 from tiny_models import CAPTION, EMPTY, REGION, bright_video, levels_of, tiny_model
 
 from cb_runtime import limits
-from cb_runtime import predictor as predictor_module
+from cb_runtime import video as video_sources
 from cb_runtime.closer_look import LONGEST, OFFSETS, CloserLook, compared, pieces_of
 from cb_runtime.contract import LABELS, REVERSED_LABEL, Decoding
 from cb_runtime.doubts import APART, HINT, SURE, Doubt, doubtful_changes
@@ -223,7 +223,7 @@ class TestInAVideo:
 
     @pytest.mark.parametrize("overlap", [False, True])
     def test_it_is_taken_with_the_stages_overlapped_or_by_turns(self, predictor, monkeypatch, overlap):
-        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: Source())
+        monkeypatch.setattr(video_sources, "open_source", lambda path, **options: Source())
         told, profile = [], Profile()
         options = {"region": LONG_LINE, "overlap": overlap, "profile": profile}
         scored = predictor.score_video("x", **options, progress=lambda *phase: told.append(phase))
@@ -241,7 +241,7 @@ class TestInAVideo:
 
         source = Source()
         source.again = read_again
-        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: source)
+        monkeypatch.setattr(video_sources, "open_source", lambda path, **options: source)
         track = predictor.predict_video("x", region=LONG_LINE, timeout=30)
         assert [(span.start_frame, span.end_frame) for span in track.spans] == [(9, 21), (21, 33)]
         assert not track.partial

@@ -9,6 +9,7 @@ from tiny_models import CAPTION, EMPTY, OTHER, REGION_TEXT, bright_video, levels
 from tiny_videos import make_video
 
 from cb_runtime import predictor as predictor_module
+from cb_runtime import video as video_sources
 from cb_runtime.errors import InputError, ModelError, UsageError
 from cb_runtime.pipeline import Profile
 from cb_runtime.pipeline.batcher import Batcher
@@ -199,13 +200,13 @@ def test_a_predictor_serves_threads_of_its_owner_s(model, videos):
 
 
 def test_videos_are_opened_by_the_threads_that_work_on_them(model, videos, monkeypatch):
-    whole, seen = predictor_module.open_source, set()
+    whole, seen = video_sources.open_source, set()
 
     def opened(path, **options):
         seen.add(threading.current_thread() is threading.main_thread())
         return whole(path, **options)
 
-    monkeypatch.setattr(predictor_module, "open_source", opened)
+    monkeypatch.setattr(video_sources, "open_source", opened)
     list(every_pair(model).predict_videos(videos, jobs=2, region=REGION_TEXT))
     list(every_pair(model).predict_videos(videos, jobs=1, region=REGION_TEXT))
     assert seen == {True, False}

@@ -13,6 +13,7 @@ from tiny_videos import make_video
 
 from cb_runtime import cores, limits, source_scoring
 from cb_runtime import predictor as predictor_module
+from cb_runtime import video as video_sources
 from cb_runtime.errors import ContractError, InputError, UsageError
 from cb_runtime.geometry import Box
 from cb_runtime.pipeline import Profile
@@ -75,7 +76,7 @@ class Source:
 def source(monkeypatch):
     def use(levels=LEVELS, at=None):
         made = Source(levels, at or {})
-        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: made)
+        monkeypatch.setattr(video_sources, "open_source", lambda path, **options: made)
         return made
 
     return use
@@ -342,7 +343,7 @@ class TestDecodeThreads:
 
     def test_reach_the_decoder_from_the_predictor(self, model, source, monkeypatch):
         made, asked = source(), []
-        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: asked.append(options) or made)
+        monkeypatch.setattr(video_sources, "open_source", lambda path, **options: asked.append(options) or made)
         every_pair(model).predict_video("x", region=REGION_TEXT, decode_threads=5)
         assert asked == [{"decode_threads": 5, "decoder": "cpu", "gpu": 0}]
 

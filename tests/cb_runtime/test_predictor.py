@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from tiny_models import CAPTION, EMPTY, OTHER, REGION, REGION_TEXT, bright_video, levels_of, tiny_model
 
-from cb_runtime import predictor as predictor_module
+from cb_runtime import video as video_sources
 from cb_runtime.contract import LABELS, Decoding, ModelMetadata
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import ContractError, InputError, UsageError
 from cb_runtime.fonts import FontEmbedding
 from cb_runtime.geometry import Box
-from cb_runtime.predictor import NO_TEXT, BoundaryPredictor
+from cb_runtime.predictor import BoundaryPredictor
+from cb_runtime.scored_video import NO_TEXT
 from cb_runtime.video.types import DecodeReport, Frame, VideoInfo
 
 RUNS = ((EMPTY, 6), (CAPTION, 10), (EMPTY, 4), (CAPTION, 5), (OTHER, 7), (EMPTY, 3))
@@ -65,7 +66,7 @@ def source(monkeypatch):
 
     def use(levels, **options):
         made = FakeSource(levels, **options)
-        monkeypatch.setattr(predictor_module, "open_source", lambda path, **options: made)
+        monkeypatch.setattr(video_sources, "open_source", lambda path, **options: made)
         return made
 
     return use
