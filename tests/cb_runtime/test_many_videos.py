@@ -5,10 +5,10 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 from tiny_models import CAPTION, EMPTY, OTHER, REGION_TEXT, bright_video, levels_of, tiny_model
 from tiny_videos import make_video
 
-from cb_runtime import predictor as predictor_module
 from cb_runtime import video as video_sources
 from cb_runtime.errors import InputError, ModelError, UsageError
 from cb_runtime.pipeline import Profile
@@ -29,13 +29,6 @@ SPANS = {"a": [(6, 16)], "b": [(3, 8), (12, 21)], "c": [(0, 7), (7, 15)], "d": [
 def every_pair(*arguments, **options):
     """Return a predictor that looks at every pair: in these videos most frames are equal."""
     return BoundaryPredictor(*arguments, **({"skip": "none", "coarse": 1} | options))
-
-
-@pytest.fixture(autouse=True)
-def no_thread_survives():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 @pytest.fixture(scope="module")
