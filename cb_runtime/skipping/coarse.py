@@ -3,10 +3,9 @@
 The video is read in windows. In each, frames k apart are compared in both directions, all at once so that batches are
 full. Where the model is sure both ways that they are `same` (or `empty_empty`) the stretch is *still*: what lies inside
 is not looked at. Every other stretch is halved, down to single steps. What the model sees at both ends says nothing of
-a caption that comes and goes in between; such a caption changes blocks of the strip at once, by more than is usual
-there, which makes a step *sudden*, and at the other end they are as they were. Then the stretch is halved unasked, as
-it is where a step changes many blocks, a caption's or a cut's. A thing that moves changes few, and they stay changed
-for a while: there the model is asked, but must be surer.
+a caption that comes and goes in between. Such a caption changes blocks of the strip at once, by more than is usual
+there, which makes a step *sudden*, and at the other end they are as they were: there a stretch is halved unasked. What
+moves through the strip changes blocks suddenly too, but at both ends it is elsewhere, and the model is asked.
 
 A step that is in no still stretch is *open*. All pairs that span an open step are scored, at all distances that
 decoding searches with, as they would be without the search: so around every boundary it sees the same evidence. For
@@ -32,11 +31,8 @@ from cb_runtime.video.types import Image
 SURE = 0.8
 """Least probability, in each direction, of a stretch's label for the stretch to be still."""
 
-SURER = 0.95
-"""The same where a step in the stretch is sudden."""
-
 MANY_BLOCKS = 128
-"""Blocks, of the 960 of a strip, that change suddenly in a step in which the model is sure to see something."""
+"""Blocks, of the 960 of a strip, whose sudden change in one step is a caption's or a cut's: halved unasked as well."""
 
 _STILL_LABELS = (LABELS.index("same"), LABELS.index("empty_empty"))
 
@@ -101,11 +97,11 @@ class _Search:
         tiles = [(at, min(at + distance, last)) for at in range(begin, last, distance)]
         waiting = list(tiles)
         while waiting := waiting or self._torn(begin):
-            sure = {one: self._sure_enough(one, sudden) for one in waiting}
-            self._known.ask((one, self._key(one)) for one in waiting if sure[one] is not None)
+            asked = {one for one in waiting if one[1] - one[0] == 1 or not self._halved_unasked(one, sudden)}
+            self._known.ask((one, self._key(one)) for one in waiting if one in asked)
             halves = []
             for one in waiting:
-                label = self._known.still_label(self._key(one), sure[one])
+                label = self._known.still_label(self._key(one)) if one in asked else None
                 if label is not None:
                     self._still |= dict.fromkeys(range(*one), _Still(one, label, self._known.rows[self._key(one)]))
                 elif one[1] - one[0] > 1:
@@ -114,15 +110,13 @@ class _Search:
         held = sum(at in self._still and self._still[at].stretch == (at, end) for at, end in tiles)
         self._first_distance = min(2 * distance, self._coarse) if 2 * held > len(tiles) else max(distance // 2, 1)
 
-    def _sure_enough(self, stretch: Place, sudden: Mapping[int, SuddenStep]) -> float | None:
-        """Return how sure the model must be that a stretch is still; None where it need not be asked."""
+    def _halved_unasked(self, stretch: Place, sudden: Mapping[int, SuddenStep]) -> bool:
+        """Tell whether the model need not be asked about the ends of a stretch, as it has to be halved anyway."""
         inside = [sudden[step] for step in range(*stretch) if step in sudden]
-        if len(range(*stretch)) == 1 or not inside:
-            return SURE
-        if any(np.count_nonzero(step.blocks) >= MANY_BLOCKS for step in inside):
-            return None
-        ends = (self._known.strips[number] for number in self._key(stretch))
-        return None if comes_and_goes(inside, *ends) else SURER
+        if not inside or any(np.count_nonzero(step.blocks) >= MANY_BLOCKS for step in inside):
+            return bool(inside)
+        first, last = (self._known.strips[number] for number in self._key(stretch))
+        return comes_and_goes(inside, first, last)
 
     def _torn(self, begin: int) -> list[Place]:
         """Take back still stretches that meet with different labels; return the halves of those that have halves.
@@ -186,7 +180,7 @@ class _Known:
     def __init__(self, model: PairModel) -> None:
         self._model = model
         self._frames: dict[int, Frame] = {}
-        self._labels: dict[Place, tuple[int | None, float]] = {}
+        self._labels: dict[Place, int | None] = {}
         self.strips: dict[int, Image] = {}
         self.rows: dict[Place, tuple[int, int]] = {}
         """Rows of the answers of each pair of strips, forward and backward."""
@@ -220,12 +214,9 @@ class _Known:
             if one != other:
                 yield place, self._frames[other][0], self._frames[one][1]
 
-    def still_label(self, key: Place, sure: float | None) -> int | None:
-        """Return the label that a scored pair is so sure of both ways; None where nothing is still, or nobody asks."""
-        if sure is None:
-            return None
-        label, probability = self._labels[key]
-        return label if probability >= sure else None
+    def still_label(self, key: Place) -> int | None:
+        """Return the label that both directions of a scored pair are sure of; None where nothing is still."""
+        return self._labels[key]
 
     def forget(self, before: int) -> None:
         """Forget strips with smaller numbers."""
@@ -236,10 +227,10 @@ class _Known:
             del self.rows[key], self._labels[key]
 
 
-def _still_label(forward: Probabilities, backward: Probabilities) -> tuple[int | None, float]:
-    """Return the label under which a pair may be still, and how sure the less sure direction is of it."""
+def _still_label(forward: Probabilities, backward: Probabilities) -> int | None:
     label = int(forward.argmax())
-    return (label, float(min(forward[label], backward[label]))) if label in _STILL_LABELS else (None, 1.0)
+    still = label in _STILL_LABELS and min(forward[label], backward[label]) >= SURE
+    return label if still else None
 
 
 def _end_near(frame: int, still: _Still | None) -> int:

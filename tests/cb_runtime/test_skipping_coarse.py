@@ -17,7 +17,7 @@ from captioned_strips import (
 from cb_runtime.features import VideoInputs
 from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session, softmax
-from cb_runtime.skipping import Skipping, windows
+from cb_runtime.skipping import Skipping, coarse, windows
 from cb_runtime.skipping.coarse import search_coarse_to_fine
 from cb_runtime.skipping.likeness import KeptStrips
 from cb_runtime.skipping.looked import PairModel
@@ -114,6 +114,19 @@ def test_what_comes_and_goes_between_equal_ends_is_found(runs, still, monkeypatc
 def test_one_letter_that_changes_for_a_moment_is_found_on_a_still_background():
     strips = strips_of_runs((1, 20), (2, 4), (1, 40), noise=1.0)
     assert boundaries(scored(KnowingExecutor(), strips, 16)) == [20, 24]
+
+
+def test_a_thing_that_moves_through_the_strip_is_not_looked_at_step_by_step(monkeypatch):
+    strips = strips_of_runs((1, 80))
+    for frame, strip in enumerate(strips):
+        left = 4 + 5 * frame
+        strip[8:40, left : left + 40] = 250
+    assert len(windows.sudden_steps(strips)) > 60
+    asked = scored(StagedExecutor(), strips, 4)
+    assert boundaries(asked) == []
+    assert asked.frames_encoded < 30
+    monkeypatch.setattr(coarse, "comes_and_goes", lambda *_: True)
+    assert scored(StagedExecutor(), strips, 4).frames_encoded == 80
 
 
 def search(levels, first, window, label=None, alike=np.array_equal, told=lambda done: None, distances=(1, 2, 3)):
