@@ -31,9 +31,6 @@ from cb_runtime.video.types import Image
 SURE = 0.8
 """Least probability, in each direction, of a stretch's label for the stretch to be still."""
 
-MANY_BLOCKS = 128
-"""Blocks, of the 960 of a strip, whose sudden change in one step is a caption's or a cut's: halved unasked as well."""
-
 _STILL_LABELS = (LABELS.index("same"), LABELS.index("empty_empty"))
 
 
@@ -97,7 +94,7 @@ class _Search:
         tiles = [(at, min(at + distance, last)) for at in range(begin, last, distance)]
         waiting = list(tiles)
         while waiting := waiting or self._torn(begin):
-            asked = {one for one in waiting if one[1] - one[0] == 1 or not self._halved_unasked(one, sudden)}
+            asked = {one for one in waiting if one[1] - one[0] == 1 or not self._hides_something(one, sudden)}
             self._known.ask((one, self._key(one)) for one in waiting if one in asked)
             halves = []
             for one in waiting:
@@ -110,13 +107,11 @@ class _Search:
         held = sum(at in self._still and self._still[at].stretch == (at, end) for at, end in tiles)
         self._first_distance = min(2 * distance, self._coarse) if 2 * held > len(tiles) else max(distance // 2, 1)
 
-    def _halved_unasked(self, stretch: Place, sudden: Mapping[int, SuddenStep]) -> bool:
-        """Tell whether the model need not be asked about the ends of a stretch, as it has to be halved anyway."""
+    def _hides_something(self, stretch: Place, sudden: Mapping[int, SuddenStep]) -> bool:
+        """Tell whether something comes and goes in a stretch, so that the model need not be asked about its ends."""
         inside = [sudden[step] for step in range(*stretch) if step in sudden]
-        if not inside or any(np.count_nonzero(step.blocks) >= MANY_BLOCKS for step in inside):
-            return bool(inside)
         first, last = (self._known.strips[number] for number in self._key(stretch))
-        return comes_and_goes(inside, first, last)
+        return bool(inside) and comes_and_goes(inside, first, last)
 
     def _torn(self, begin: int) -> list[Place]:
         """Take back still stretches that meet with different labels; return the halves of those that have halves.
