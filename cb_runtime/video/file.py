@@ -3,7 +3,8 @@
 What is done with the less usual kinds of video:
 
 - Time: PTS relative to the start of the video stream, so edit lists and B-frame delays shift nothing; the container's
-  own time base is kept. Frames whose time stamp is missing or does not advance are left out and counted.
+  own time base is kept. AVI has no PTS: frames are shown in turn, from time 0. Frames whose time stamp is missing or
+  does not advance are left out and counted.
 - Rotation: quarter turns and flips of the display matrix are applied; `info` and regions are of the displayed frame.
 - Sample aspect ratio: not applied. A region counts stored pixels, whatever shape they are shown in.
 - Colour: matrix and range of the stream are honoured (BT.601 limited where it says nothing, as FFmpeg assumes). 10-bit
@@ -29,12 +30,15 @@ from av.video.stream import VideoStream
 from cb_runtime.cores import default_decode_threads
 from cb_runtime.errors import CbError, InputError, UsageError
 from cb_runtime.geometry import Box
-from cb_runtime.video.decoding import StreamEnd, decoded_frames, packets_of, stated_end, timed_frames
+from cb_runtime.video.decoding import StreamEnd, read_frames, stated_end, tells_times
 from cb_runtime.video.nvdec import cannot_decode, require_nvdec
 from cb_runtime.video.opening import check_stream, opened_stream
 from cb_runtime.video.pixels import RegionReader, orientation_of
 from cb_runtime.video.seeking import nearest_frames
 from cb_runtime.video.types import Decoder, DecodeReport, Frame, VideoInfo
+
+_LOST_SECONDS = 0.2
+"""Less is a matter of B-frames."""
 
 
 class VideoFile:
@@ -73,17 +77,19 @@ class VideoFile:
         self._closed = False
         self._report = DecodeReport()
         with self._opened() as (container, stream):
-            first = next(self._decoded(container, stream, self._report), None)
+            first = next(read_frames(container, stream, self._report), None)
             if first is None:
                 raise self._nothing_decoded()
             assert first.pts is not None
             assert stream.time_base is not None
-            self._start = stream.start_time if stream.start_time is not None else first.pts
+            begins = first.pts if stream.start_time is None else stream.start_time
+            self._start = begins if tells_times(container) else first.pts
             self._end = stated_end(container, stream)
             self._orientation = orientation_of(first)
             width, height = self._orientation.size(first.width, first.height)
             self._info = self._info_of(stream, stream.time_base, width, height)
-            self._late = _lateness(container, stream, self._start)
+            lost = float((first.pts - self._start) * stream.time_base)
+            self._remarks = [*_lateness(container, stream, begins), *_lost_beginning(lost)]
 
     @property
     def info(self) -> VideoInfo:
@@ -134,11 +140,10 @@ class VideoFile:
     def _all_frames(self, region: Box | None, report: DecodeReport) -> Iterator[Frame]:
         reader = RegionReader(self._info.width, self._info.height, self._orientation, region)
         end = StreamEnd(self._end, self._info.time_base, self._info.average_rate)
-        if self._late:
-            report.messages.append(self._late)
+        report.messages += self._remarks
         try:
             with self._opened() as (container, stream):
-                for decoded in self._decoded(container, stream, report):
+                for decoded in read_frames(container, stream, report):
                     if self._closed:
                         return
                     end.saw(decoded)
@@ -158,9 +163,6 @@ class VideoFile:
                 if self._closed:
                     return
                 yield self._frame(decoded, report, reader, -1)
-
-    def _decoded(self, container: InputContainer, stream: VideoStream, report: DecodeReport) -> Iterator[av.VideoFrame]:
-        return timed_frames(decoded_frames(packets_of(container, stream), stream, report), report)
 
     def _targets(self, count: int) -> list[int]:
         end = self._end if self._end is not None else self._last_packet_pts()
@@ -224,7 +226,7 @@ class VideoFile:
         if self._report.skipped_without_pts:
             return InputError(
                 f"The frames of {self._path} have no time stamps (a raw stream?). Put it into a container: "
-                f"ffmpeg -framerate RATE -i {self._path.name} -c copy {self._path.stem}.mp4"
+                f"ffmpeg -framerate RATE -i {self._path.name} -crf 16 {self._path.stem}.mp4"
             )
         if self._gpu is not None:
             return cannot_decode(self._gpu, self._path)
@@ -234,12 +236,19 @@ class VideoFile:
         )
 
 
-def _lateness(container: InputContainer, stream: VideoStream, start: int) -> str | None:
+def _lateness(container: InputContainer, stream: VideoStream, start: int) -> list[str]:
     """Say so when players show the first frame later than the time 0 that we give it."""
     assert stream.time_base is not None
     if container.start_time is None or len(container.streams) == 1:
-        return None
+        return []
     late = float(start * stream.time_base) - container.start_time / av.time_base
     if late < 1 / float(stream.average_rate or 25):
-        return None
-    return f"The video starts {late:.3f} s after the file's other streams; times count from the first video frame."
+        return []
+    return [f"The video starts {late:.3f} s after the file's other streams; times count from its own start."]
+
+
+def _lost_beginning(seconds: float) -> list[str]:
+    """Say so when nothing can be decoded for a while, as where a recording begins between two key frames."""
+    if seconds < _LOST_SECONDS:
+        return []
+    return [f"The first {seconds:.2f} s cannot be decoded, for want of a key frame; times count from where they begin."]

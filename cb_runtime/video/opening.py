@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from cb_runtime.errors import InputError
@@ -34,6 +34,9 @@ def opened_stream(path: Path, threads: int, gpu: int | None = None) -> Iterator[
     """
     with _opened_container(path) if gpu is None else _opened_on_gpu(path, gpu) as container:
         stream = _video_stream(container, path)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all  # else what is damaged there ends the reading, and all of it is read
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = threads if gpu is None else 1  # the GPU decodes one frame after the other
         yield container, stream

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from cb_runtime.video.decoding import decoded_frames, packets_of, timed_frames
+from cb_runtime.video.decoding import packets_of, read_frames
 from cb_runtime.video.types import DecodeReport
 
 _SEEK_SECONDS = 5
@@ -91,7 +91,7 @@ class _Seeker:
         return going_on
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        return timed_frames(decoded_frames(self._packets(), self._stream, self._report), self._report)
+        return read_frames(self._container, self._stream, self._report, self._packets())
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Give packets, having told the decoder whether frames that no other needs may be left out."""

@@ -71,7 +71,7 @@ class TestTime:
 
     def test_frames_whose_time_is_missing_or_does_not_advance_are_left_out_and_counted(self):
         report = DecodeReport()
-        decoded = [SimpleNamespace(pts=pts) for pts in (0, None, 40, 40, 20, 80)]
+        decoded = [SimpleNamespace(pts=pts, time_base=MILLISECONDS) for pts in (0, None, 40, 40, 20, 80)]
         assert [frame.pts for frame in decoding.timed_frames(decoded, report)] == [0, 40, 80]
         assert report.skipped_without_pts == 3
         assert report.partial
@@ -258,7 +258,7 @@ class TestDamage:
             == []
         )
         assert report.truncated
-        assert report.errors == decoding.GIVE_UP_AFTER
+        assert report.errors == decoding.PATIENCE_AT_FIRST
 
     def test_samples_are_taken_from_what_can_be_read_of_a_file_without_length(self, tmp_path, monkeypatch):
         video = VideoFile(make_video(tmp_path / "v.mkv", container_options={"live": "1"}, b_frames=0))

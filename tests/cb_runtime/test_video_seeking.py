@@ -50,8 +50,8 @@ def test_where_an_index_tells_of_no_key_frame_ahead_nothing_is_decoded_twice(tmp
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts"])
 def test_frames_that_no_other_needs_are_left_out_on_the_way(tmp_path, monkeypatch, name):
     decoded = []
-    timed = seeking.timed_frames
-    monkeypatch.setattr(seeking, "timed_frames", lambda *given: (decoded.append(f) or f for f in timed(*given)))
+    read = seeking.read_frames
+    monkeypatch.setattr(seeking, "read_frames", lambda *given: (decoded.append(f) or f for f in read(*given)))
     options = {"key_every": 1000, "b_frames": 3, "codec_options": {"sc_threshold": "0"}}  # one key frame
     video = VideoFile(make_video(tmp_path / name, frames=250, **options))
     by_pts = {frame.pts: frame.image for frame in video.frames()}
