@@ -31,6 +31,7 @@ def _quota() -> float:
 def default_decode_threads() -> int:
     """Return how many threads decode a video: half of the cores, as the model needs the others, and 1 at least.
 
-    On two cores a second thread costs CPU time and gains nothing (`benchmarks/overlap.py`).
+    On two cores a second thread gains a tenth where every pair is looked at (`benchmarks/overlap.py`), and nothing with
+    the coarse-to-fine search.
     """
     return min(MOST_DECODE_THREADS, max(1, usable_cores() // 2))

@@ -1,14 +1,18 @@
 """Promises about which frames are looked at, and about what is told of text that was not taken for captions."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 from fake_text import HEIGHT, LINE, LOGO, WIDTH, WIDTHS, EvenSource, FakeDetector, contains, detected, line
+from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 
+from cb_runtime.errors import ModelError
 from cb_runtime.geometry import Box
 from cb_runtime.layout import DEFAULT_SAMPLES, detect_layout
 from cb_runtime.layout.detection import MORE
 from cb_runtime.layout.overlays import without_overlays
+from cb_runtime.pipeline import Pipeline
 
 FRAMES = 6 * DEFAULT_SAMPLES
 
@@ -192,6 +196,33 @@ def test_a_shape_far_beside_captions_does_not_make_the_region_wide():
 @pytest.mark.parametrize("overlay", [LOGO, Box(0, 672, WIDTH, 712)])
 def test_only_a_logo_or_only_a_ticker_gives_no_layout(overlay):
     assert detected([[overlay]] * 12) is None
+
+
+class TestWhileAFrameIsLookedAt:
+    def test_the_next_is_decoded(self):
+        second = threading.Event()
+
+        class Source(EvenSource):
+            def sample(self, count):
+                for number, frame in enumerate(super().sample(count)):
+                    if number == 1:
+                        second.set()
+                    yield frame
+
+        class Detector(FakeDetector):
+            def __call__(self, image):
+                assert second.wait(10)
+                return super().__call__(image)
+
+        detect_layout(Source(FRAMES), detector=Detector(film({})), pipeline=Pipeline(overlapped=True))
+
+    @pytest.mark.parametrize("overlapped", [True, False])
+    def test_a_failure_ends_both(self, overlapped):
+        def detector(image):
+            raise ModelError("out of memory")
+
+        with pytest.raises(ModelError, match="out of memory"):
+            detect_layout(EvenSource(FRAMES), detector=detector, pipeline=Pipeline(overlapped=overlapped))
 
 
 def test_captions_of_upright_video_are_found():

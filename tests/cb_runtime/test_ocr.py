@@ -1,6 +1,7 @@
 """Promises about finding text with rapidocr."""
 
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from cb_runtime.errors import MissingPackageError
 from cb_runtime.geometry import Box
+from cb_runtime.layout import ocr
 from cb_runtime.layout.ocr import LONGEST_SIDE, RapidOcrDetector
 
 
@@ -62,6 +64,18 @@ def test_boxes_are_kept_inside_the_frame_and_those_without_area_left_out():
     )
     boxes = [box for box, _ in detector(np.zeros((90, LONGEST_SIDE, 3), np.uint8))]
     assert boxes == [Box(0, 10, 40, 90), Box(10, 1, 51, 15)]
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "threads"), [(1, None, 1), (2, None, 1), (4, None, 3), (64, None, 8), (2, 5, 5)]
+)
+def test_it_leaves_a_core_to_whoever_decodes_the_next_frame(monkeypatch, cores, asked, threads):
+    given = {}
+    engine = SimpleNamespace(RapidOCR=lambda params: given.update(params) or FakeRapidOcr(None))
+    monkeypatch.setattr(ocr, "_require_rapidocr", lambda: engine)
+    monkeypatch.setattr(ocr, "usable_cores", lambda: cores)
+    RapidOcrDetector(asked)(np.zeros((90, 160, 3), np.uint8))
+    assert given["EngineConfig.onnxruntime.intra_op_num_threads"] == threads
 
 
 @pytest.mark.parametrize("module", ["rapidocr", "onnxruntime"])
