@@ -77,7 +77,7 @@ class _Seeker:
         """Return what is decoded from a key frame at or before a target on; what goes on where seeking cannot be had.
 
         Containers without an index, as MPEG-TS, go to any packet of the time asked for, and decoding begins at the next
-        key frame. Where that is too late, the way back becomes longer.
+        key frame. Where that is too late, the way back becomes longer, until it leads well before the first packet.
         """
         back = self._early
         while seek(self._container, self._stream, target - back):
@@ -85,7 +85,7 @@ class _Seeker:
             first = next(going_on, None)
             if first is not None:
                 going_on = chain((first,), going_on)
-            if (first is not None and (first.pts or 0) <= target) or target - back < self._start:
+            if (first is not None and (first.pts or 0) <= target) or target - back < self._start - self._far:
                 break
             back *= _LONGER
         return going_on

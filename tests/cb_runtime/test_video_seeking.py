@@ -76,3 +76,13 @@ def test_a_container_that_cannot_seek_is_decoded_on():
         raise InvalidDataError(1, "no index")
 
     assert not seeking.seek(SimpleNamespace(seek=refuse), None, 0)
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts", "v.avi"])
+def test_any_frame_is_reached_from_the_beginning_of_the_file(tmp_path, name):
+    options = {"key_every": 240, "b_frames": 3, "codec_options": {"sc_threshold": "0"}}
+    video = VideoFile(make_video(tmp_path / name, frames=500, **options))
+    by_pts = {frame.pts: frame.image for frame in video.frames()}
+    for wanted in [*list(by_pts)[3::37], list(by_pts)[-1]]:
+        (again,) = video.again([wanted])
+        assert np.array_equal(again.image, by_pts[wanted])
