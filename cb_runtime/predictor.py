@@ -21,7 +21,7 @@ from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.models import default_model_path
 from cb_runtime.progress import Progress, no_progress
-from cb_runtime.session import open_session
+from cb_runtime.session import PACKAGE, open_session
 from cb_runtime.skipping import USUAL, Skipping
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cb_runtime.layout import CaptionLayout
     from cb_runtime.layout.ocr import TextDetector
     from cb_runtime.many_videos import VideoOptions, VideoProgress, VideoResult
-    from cb_runtime.pipeline import Pipeline, Profile
+    from cb_runtime.pipeline import Profile
     from cb_runtime.results import CaptionTrack
     from cb_runtime.scored_video import ScoredVideo
     from cb_runtime.video.types import FrameSource
@@ -53,7 +53,8 @@ class BoundaryPredictor:
         threads: CPU threads for arithmetic; None lets the engine choose.
         streams: How many batches, or pieces of one, OpenVINO computes at once.
         measure: Take the fastest of the ways that these leave open.
-        batch_size: Pairs per run of the model; None takes `CPU_BATCH` or `GPU_BATCH`. Results do not depend on it.
+        batch_size: Pairs per run of the model; None takes `CPU_BATCH`, or on a GPU what `measure` finds, else
+            `GPU_BATCH`. Results do not depend on it.
         plugins: Python files that register architectures, for checkpoints.
         font_encoder: Embeds caption styles, for models trained with font embeddings; see `load_font_encoder`.
         reuse: Encode each frame once where the artifact has a staged graph beside it; False encodes it for each pair.
@@ -101,7 +102,9 @@ class BoundaryPredictor:
             reuse=reuse,
             public_key=public_key,
         )
-        self.batch_size = batch_size or (CPU_BATCH if self.session.device == "cpu" else GPU_BATCH)
+        self.batch_size, self._batch_why = batch_size or CPU_BATCH, ""
+        if batch_size is None and self.session.device != "cpu":
+            self.batch_size, self._batch_why = self._gpu_batch(measure)
         self._font_encoder = font_encoder
         self._halt: threading.Event | None = None
         if font_encoder is not None:
@@ -116,7 +119,16 @@ class BoundaryPredictor:
     def model(self) -> dict[str, Any]:
         """What results say of the model: file name, SHA-256, architecture, backend, device and why this device."""
         own = {"name": self.path.name, "sha256": sha256_of_file(self.path)}
-        return {**own, "architecture": self.metadata.architecture_name, **self.session.describe()}
+        told = {"batch_size_reason": self._batch_why} if self._batch_why else {}
+        return {**own, "architecture": self.metadata.architecture_name, **self.session.describe(), **told}
+
+    def _gpu_batch(self, measure: bool) -> tuple[int, str]:
+        if not measure or self.path.suffix.lower() == PACKAGE:
+            return GPU_BATCH, ""
+        from cb_runtime.engine_choice.batch_size import measured_batch_size
+
+        found = measured_batch_size(self.path, self.session)
+        return found.size, found.why
 
     def predict_pairs(self, inputs: Mapping[str, Any]) -> NDArray[np.float32]:
         """Return label probabilities, float32 `(n, 5)`, of n prepared pairs.
@@ -298,7 +310,7 @@ class BoundaryPredictor:
         with closing(open_source(path, decode_threads=decode_threads, decoder=decoder, gpu=gpu)) as source:
             try:
                 with pipeline.working("layout", unit="samples", streaming=False):
-                    told = limit.through(_counting(progress, pipeline))
+                    told = limit.through(pipeline.counting(progress))
                     layout = caption_layout(
                         source, region=region, layout_file=file, detector=detector, pipeline=pipeline, progress=told
                     )
@@ -377,15 +389,3 @@ class BoundaryPredictor:
         if given is not None:
             return given.values
         return None if self._font_encoder is None else self._font_encoder.embedding_of(source, layout)
-
-
-def _counting(progress: Progress, pipeline: Pipeline) -> Progress:
-    """Return a callback that also counts, for the profile, each time it is told, and ends when somebody said stop."""
-    from cb_runtime.pipeline import counted
-
-    def told(phase: str, done: int, total: int | None = None) -> None:
-        pipeline.check()
-        counted(1)
-        progress(phase, done, total)
-
-    return told

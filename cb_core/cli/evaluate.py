@@ -41,7 +41,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--worst", default=24, show_default=True, help="Pictures of missed, false and shifted boundaries.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @engine_options
-@click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
+@click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, as measured on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
     "--plugin", "plugins", multiple=True, help="Python file that registers architectures, for a .pt. Repeatable."

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--public-key", type=click.Path(path_type=Path), help="Key that must have signed a package.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @engine_options
-@click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, 128 on GPU]")
+@click.option("--batch", type=int, help="Pairs per run of the model.  [default: 16 on CPU, as measured on GPU]")
 @click.option("--threads", type=int, help="CPU threads for arithmetic.  [default: the engine's choice]")
 @click.option(
     "--reuse/--no-reuse",

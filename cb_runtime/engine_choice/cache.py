@@ -47,17 +47,30 @@ def kept_choices() -> dict[str, Any]:
 def kept_choice(identity: Identity) -> Choice | None:
     """Return an earlier choice; None where there is none that can be read."""
     try:
-        return choice_from_dict(kept_choices()[_digest(identity)]["choice"])
+        return choice_from_dict(kept(identity) or {})
     except (KeyError, TypeError, AttributeError):
         return None
 
 
 def keep_choice(identity: Identity, choice: Choice) -> str | None:
     """Keep a choice for later sessions; return why that could not be done, None when it was."""
+    return keep(identity, choice.to_dict())
+
+
+def kept(identity: Identity) -> dict[str, Any] | None:
+    """Return what was kept under this identity, as JSON types; None where nothing was."""
+    try:
+        return dict(kept_choices()[_digest(identity)]["choice"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def keep(identity: Identity, choice: Mapping[str, Any]) -> str | None:
+    """Keep what was chosen, JSON types, for later sessions; return why that could not be done, None when it was."""
     choices = kept_choices()
     digest = _digest(identity)
     choices.pop(digest, None)
-    choices[digest] = {"identity": dict(identity), "choice": choice.to_dict()}
+    choices[digest] = {"identity": dict(identity), "choice": dict(choice)}
     latest = dict(list(choices.items())[-MOST:])
     try:
         with atomic_path(cache_file()) as temporary:

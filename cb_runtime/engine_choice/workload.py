@@ -35,14 +35,15 @@ class Part:
     calls_per_frame: float
 
 
-def workload(executor: Executor, inputs: Feeds) -> tuple[Part, ...]:
+def workload(executor: Executor, inputs: Feeds, batch: int | None = None) -> tuple[Part, ...]:
     """Return what one frame costs: encoding it and classifying its pairs in stages, else one pair of the whole graph.
 
     Args:
         executor: What is timed.
         inputs: The five inputs of any number of pairs, in graph form.
+        batch: Frames, or pairs, that run together; None takes what is usual on the executor's device.
     """
-    batch = CPU_BATCH if executor.describe()["device"] == "cpu" else GPU_BATCH
+    batch = batch or (CPU_BATCH if executor.describe()["device"] == "cpu" else GPU_BATCH)
     rows = np.resize(np.arange(len(inputs["frame1"])), batch)
     feeds = {name: np.ascontiguousarray(inputs[name][rows]) for name in INPUT_NAMES}
     stages = stages_of(executor)
@@ -72,6 +73,11 @@ def seconds_per_batch(parts: tuple[Part, ...], clock: Clock = interleaved_second
     if first > _LONG_SECONDS:
         return float(first)
     return float(_per_frame(parts, clock([part.run for part in parts], 3, 0)).min() * CPU_BATCH)
+
+
+def frame_seconds(parts: tuple[Part, ...], clock: Clock = interleaved_seconds) -> float:
+    """Return what one frame takes at least, of a few runs after one that does not count."""
+    return float(_per_frame(parts, clock([part.run for part in parts], 3, 1)).min())
 
 
 def speed_ratio(base: tuple[Part, ...], other: tuple[Part, ...], clock: Clock = interleaved_seconds) -> float:

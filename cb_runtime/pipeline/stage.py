@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from cb_runtime.pipeline.clock import Clock, clock_for, counted, current_clock, running, working
 from cb_runtime.pipeline.profile import BUSY, INPUT, OUTPUT, Profile
+from cb_runtime.progress import Progress
 
 T = TypeVar("T")
 
@@ -230,6 +231,16 @@ class Pipeline:
     def working(self, name: str, *, unit: str = "frames", streaming: bool = True) -> AbstractContextManager[None]:
         """Book the time of a block, in this thread, to a stage; see `working`."""
         return working(self._profile, name, unit=unit, streaming=streaming)
+
+    def counting(self, progress: Progress) -> Progress:
+        """Return a callback that also counts for the profile what it is told, and ends when somebody said stop."""
+
+        def told(phase: str, done: int, total: int | None = None) -> None:
+            self.check()
+            counted(1)
+            progress(phase, done, total)
+
+        return told
 
     def check(self) -> None:
         """Raise `Halted` when somebody said stop."""
