@@ -79,7 +79,8 @@ def _row(picture: Image, profile: Profile, stage: StageProfile, top: int) -> Non
     waits = f"input {for_input:.0%}, output {for_output:.0%}"
     own = f"{stage.seconds.sum():.1f} s"
     _text(picture, waits if stage.streaming else own, (right, top + 38), 0.46, GREY)
-    counts = f"{stage.items} {stage.unit}, {profile.items_per_second(stage):.3g}/s" if stage.items else ""
+    rate = profile.items_per_second(stage)
+    counts = f"{stage.items} {stage.unit}, {f'{rate:.3g}' if rate < 1000 else f'{rate:.0f}'}/s" if stage.items else ""
     _text(picture, counts, (right, top + 57), 0.46, GREY)
 
 
