@@ -31,7 +31,7 @@ def _quota() -> float:
 def default_decode_threads() -> int:
     """Return how many threads decode a video: half of the cores, as the model needs the others, and 1 at least.
 
-    On two cores a second thread gains a tenth where every pair is looked at (`benchmarks/overlap.py`), and nothing with
-    the coarse-to-fine search.
+    On two cores a second thread gains a tenth where every pair is looked at (`benchmarks/overlap.py`), which by default
+    most are not.
     """
     return min(MOST_DECODE_THREADS, max(1, usable_cores() // 2))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cb_runtime.backends import device_from_text
 from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
+from cb_runtime.engine_choice.workload import CPU_BATCH, GPU_BATCH
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.models import default_model_path
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from cb_runtime.video.types import FrameSource
 
 # What only videos need is imported where it is used: a service that scores pairs starts without it.
-
-CPU_BATCH, GPU_BATCH = 16, 128
-"""Pairs per run of the model by default: on a CPU larger batches gain nothing, a GPU needs more to be busy."""
 
 
 class BoundaryPredictor:

@@ -42,13 +42,12 @@ def measured_batch_size(path: Path, session: Session) -> BatchSize:
     engine = load_backend(ran["backend"])
     identity = identity_of(path, OpenOptions(), getattr(engine, "DISTRIBUTIONS", ()))
     identity["batch_size_of"] = [ran[name] for name in ("backend", "device", "precision", "features_stay")]
-    known = kept(identity)
-    try:
-        return BatchSize(**(known or {}))
-    except TypeError:  # nothing is known, or what another version kept
-        found = climbed(lambda batch: _frame_seconds(session, batch))
-        keep(identity, asdict(found))
-        return found
+    known = kept(identity) or {}
+    if known.keys() == {"size", "why"}:
+        return BatchSize(**known)
+    found = climbed(lambda batch: _frame_seconds(session, batch))
+    not_kept = keep(identity, asdict(found))
+    return found if not_kept is None else BatchSize(found.size, f"{found.why}, could not be kept: {not_kept}")
 
 
 def climbed(seconds: Callable[[int], float]) -> BatchSize:

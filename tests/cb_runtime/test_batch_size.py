@@ -7,9 +7,10 @@ from tiny_models import tiny_model
 from cb_runtime.backends import onnxruntime as ort_backend
 from cb_runtime.engine_choice import batch_size
 from cb_runtime.engine_choice.batch_size import BatchSize, climbed
+from cb_runtime.engine_choice.workload import CPU_BATCH, GPU_BATCH
 from cb_runtime.errors import ContractError, ModelError
 from cb_runtime.models import default_model_path
-from cb_runtime.predictor import CPU_BATCH, GPU_BATCH, BoundaryPredictor
+from cb_runtime.predictor import BoundaryPredictor
 
 
 class TestClimbing:
@@ -73,6 +74,13 @@ class TestOnAGpu:
         assert first.model["batch_size_reason"] == "batches of 512 are 1.00 times as fast as those of 256"
         assert second.model["batch_size_reason"] == first.model["batch_size_reason"]
         assert all(0 < seconds < 1 for seconds in measured)
+
+    def test_what_cannot_be_kept_is_said(self, measured, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("CB_CACHE", str(tmp_path / "file"))
+        predictor = BoundaryPredictor(tiny_model(tmp_path / "best.onnx"), backend="onnxruntime", device="cuda:0")
+        assert predictor.batch_size == 256
+        assert "could not be kept" in predictor.model["batch_size_reason"]
 
     def test_what_the_caller_says_is_not_measured(self, measured, tmp_path):
         model = tiny_model(tmp_path / "best.onnx")

@@ -16,7 +16,6 @@ from cb_runtime.engine_choice.workload import Part, seconds_per_batch, speed_rat
 from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.golden import GoldenSamples
 from cb_runtime.models import default_model_path
-from cb_runtime.predictor import CPU_BATCH, GPU_BATCH
 from cb_runtime.session import open_session
 
 PLAIN, FP32, TWO, BF16 = (
@@ -222,9 +221,6 @@ class TestTiming:
         parts = (Part(lambda: None, 1.0),)
         assert speed_ratio(parts, parts, clock) == 1
         assert sum(asked) == rounds
-
-    def test_the_batches_are_those_of_the_predictor(self):
-        assert (workload.CPU_BATCH, workload.GPU_BATCH) == (CPU_BATCH, GPU_BATCH)
 
     def test_a_model_in_stages_is_timed_by_its_stages_and_another_by_pairs(self):
         sessions = [open_session(default_model_path(), measure=False, reuse=reuse) for reuse in (True, False)]
