@@ -4,8 +4,9 @@
 
 The model in the box on rendered 720p videos at 25 frames a second, all ways by turns. The bound is what decoding and
 the model allow on these cores: the frames over the greatest of three times, that of decoding and preparing strips
-alone, that of scoring strips in memory alone, and the processor time of both over the number of cores. With text
-detection the whole of `cb infer` is timed, without it the caption region is given. F1 is against what was rendered.
+alone, that of scoring strips in memory alone, and the processor time of both over the number of cores. It is measured
+in every round, right beside the way that it bounds. With text detection the whole of `cb infer` is timed, without it
+the caption region is given. F1 is against what was rendered.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ ARCHITECTURE = "aligned_comparison"
 EVERY: dict[str, Any] = {"skip": "none", "coarse": 1}
 """Look at every frame."""
 COARSE = (4, 8)
+BOUND_STRIPS = 256
+"""Strips that the model is timed on alone."""
 LOOP_FRAMES = 25
 """Frames that the loop a user would write takes a turn at: it is slow."""
 
@@ -57,6 +60,11 @@ class Way:
     """Find the caption region too."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of `BoundaryPredictor`."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether decoding and the model's rate alone say how fast it can be: nothing is skipped, or looked for."""
+        return self.options == EVERY and not self.detect
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,15 @@ def ways(threads: int) -> list[Way]:
     ]
 
 
+def predictor_of(way: Way, material: Material) -> BoundaryPredictor:
+    """Return the way's model, opened."""
+    artifact = material.artifact("int8" if way.engine.precision == "int8" else "fp32")
+    return BoundaryPredictor(artifact, reuse=way.reuse, **way.engine.ours, **way.options)
+
+
 def runner(way: Way, film: Film) -> Callable[[], CaptionTrack]:
     """Return a function from nothing to the captions of the film."""
-    material = film.material
-    artifact = material.artifact("int8" if way.engine.precision == "int8" else "fp32")
-    predictor = BoundaryPredictor(artifact, reuse=way.reuse, **way.engine.ours, **way.options)
+    material, predictor = film.material, predictor_of(way, film.material)
     region = None if way.detect else ",".join(map(str, material.layout.region.as_tuple()))
     return partial(predictor.predict_video, material.video, region=region, overlap=way.overlap)
 
@@ -104,36 +116,45 @@ def f1_of(track: CaptionTrack, film: Film, tolerance: int) -> float:
     return boundary_scores(film.boundaries, found, tolerance).f1
 
 
-def bound(film: Film, way: Way) -> float:
-    """Return frames per second that decoding and this way's model allow on these cores, measured now."""
-    material = film.material
-    artifact = material.artifact("int8" if way.engine.precision == "int8" else "fp32")
-    predictor = BoundaryPredictor(artifact, reuse=way.reuse, **way.engine.ours)
-    preprocessing, layout = predictor.metadata.preprocessing, material.layout
+class Bound:
+    """Frames per second that decoding and a way's model allow on these cores, measured anew at each call."""
 
-    def decode() -> None:
-        with closing(open_source(material.video)) as source:
+    def __init__(self, film: Film, way: Way) -> None:
+        predictor = predictor_of(way, film.material)
+        self._film, self._preprocessing = film, predictor.metadata.preprocessing
+        strips = film.material.strips(min(film.frames, BOUND_STRIPS))
+        self._share = len(strips) / film.frames
+        self._score = partial(
+            score_strips,
+            predictor.session,
+            strips,
+            film.material.inputs,
+            distances=predictor.metadata.decoding.distances,
+            batch_size=predictor.batch_size,
+        )
+        self._score()  # the first run prepares what later ones use
+        self.rates: list[float] = []
+        """What was measured, in order."""
+
+    def __call__(self) -> None:
+        """Measure once."""
+        decode_wall, decode_cpu = _timed(self._decode)
+        model_wall, model_cpu = (seconds / self._share for seconds in _timed(self._score))
+        cores = len(os.sched_getaffinity(0))
+        self.rates.append(self._film.frames / max(decode_wall, model_wall, (decode_cpu + model_cpu) / cores))
+
+    def _decode(self) -> None:
+        layout = self._film.material.layout
+        with closing(open_source(self._film.material.video)) as source:
             for frame in source.frames(layout.region):
-                strip(frame.image, preprocessing, layout.anchor)
-
-    strips = material.strips(min(film.frames, 128))
-    distances, batch = predictor.metadata.decoding.distances, predictor.batch_size
-    score = partial(score_strips, predictor.session, strips, material.inputs, distances=distances, batch_size=batch)
-    decode_wall, decode_cpu = _timed(decode)
-    model_wall, model_cpu = (seconds * film.frames / len(strips) for seconds in _timed(score))
-    cores = len(os.sched_getaffinity(0))
-    return film.frames / max(decode_wall, model_wall, (decode_cpu + model_cpu) / cores)
+                strip(frame.image, self._preprocessing, layout.anchor)
 
 
 def _timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Return wall and processor seconds, each the median of three."""
-    walls, processors = [], []
-    for _ in range(3):
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        walls.append(time.perf_counter() - wall)
-        processors.append(time.process_time() - processor)
-    return statistics.median(walls), statistics.median(processors)
+    """Return wall and processor seconds."""
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def loop_rate(film: Film) -> float:
@@ -160,22 +181,27 @@ def measure(films: Sequence[Film], threads: int, rounds: int) -> list[dict[str, 
     compared = ways(threads)
     runs = [[runner(way, film) for film in films] for way in compared]
     tracks = [[run() for run in of_films] for of_films in runs]
-    seconds = interleaved_seconds([partial(_all, of_films) for of_films in runs], rounds, warm_up=0)
+    bounds = {number: Bound(films[0], way) for number, way in enumerate(compared) if way.is_bounded}
+    turns: list[Callable[[], object]] = []
+    turn_of = {}
+    for number, of_films in enumerate(runs):
+        turn_of[number] = len(turns)
+        turns += [partial(_all, of_films), *([bounds[number]] if number in bounds else [])]
+    seconds = interleaved_seconds(turns, rounds, warm_up=0)
     frames = sum(film.frames for film in films)
     loop = statistics.median(loop_rate(films[0]) for _ in range(3))
     rows: list[dict[str, Any]] = [
         {"way": "PyTorch loop over whole frames", "frames_per_second": spread(np.array([loop])), "to_loop": 1.0}
     ]
-    for way, found, times in zip(compared, tracks, seconds, strict=True):
-        rate = frames / times
-        bounded = way.options == EVERY and not way.detect
+    for number, (way, found) in enumerate(zip(compared, tracks, strict=True)):
+        rates = frames / seconds[turn_of[number]]
         rows.append(
             {
                 "way": way.name,
-                "frames_per_second": spread(rate),
-                "times_real_time": float(np.median(rate)) / 25,
-                "to_loop": float(np.median(rate)) / loop,
-                "of_bound": float(np.median(rate)) / bound(films[0], way) if bounded else None,
+                "frames_per_second": spread(rates),
+                "times_real_time": float(np.median(rates)) / 25,
+                "to_loop": float(np.median(rates)) / loop,
+                "of_bound": spread(rates / np.array(bounds[number].rates)) if number in bounds else None,
                 "f1_at_0": _mean_f1(found, films, 0),
                 "f1_at_1": _mean_f1(found, films, 1),
             }
@@ -194,23 +220,28 @@ def _mean_f1(tracks: Sequence[CaptionTrack], films: Sequence[Film], tolerance: i
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table."""
-    keys = {
-        "times_real_time": "{:.1f}",
-        "to_loop": "{:.0f}",
-        "of_bound": "{:.0%}",
-        "f1_at_0": "{:.3f}",
-        "f1_at_1": "{:.3f}",
-    }
+    keys = {"times_real_time": "{:.1f}", "to_loop": "{:.0f}"}
+    scores = {"f1_at_0": "{:.3f}", "f1_at_1": "{:.3f}"}
     cells = [
         [
             row["way"],
             f"{row['frames_per_second']['median']:.0f}",
-            *("" if row.get(key) is None else form.format(row[key]) for key, form in keys.items()),
+            *_cells(row, keys),
+            _share(row.get("of_bound")),
+            *_cells(row, scores),
         ]
         for row in rows
     ]
     head = ("way", "frames/s", "times real time", "to the loop", "of the bound", "F1 at 0", "F1 at 1")
     return markdown(head, cells)
+
+
+def _cells(row: dict[str, Any], keys: dict[str, str]) -> list[str]:
+    return ["" if row.get(key) is None else form.format(row[key]) for key, form in keys.items()]
+
+
+def _share(of_bound: dict[str, float] | None) -> str:
+    return "" if of_bound is None else "{median:.0%} ({least:.0%} to {greatest:.0%})".format(**of_bound)
 
 
 def main() -> None:
