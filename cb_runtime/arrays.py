@@ -66,6 +66,13 @@ class DeviceArray:
         self.source.__dlpack__(stream=stream)
 
 
+class FilledArray(DeviceArray):
+    """One that is filled already: nobody has to wait for it."""
+
+    def order_after(self, stream: int) -> None:
+        """Do nothing."""
+
+
 def feeds_from_inputs(inputs: Any, *, on_gpu: bool) -> Any:  # noqa: ANN401  (checked afterwards)
     """Return inputs whose arrays of other libraries are NumPy arrays or `DeviceArray`s; all else is as it was.
 

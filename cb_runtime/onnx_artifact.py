@@ -1,15 +1,14 @@
-"""What all engines for `.onnx` artifacts check and open alike: metadata, the graph's form, the staged graph."""
+"""What all engines for `.onnx` artifacts check alike: metadata, and the graph's form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cb_runtime.backends import METADATA_KEY
 from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import ContractError
 from cb_runtime.onnx_layers import properties_of_onnx
-from cb_runtime.stages import CLASSIFIER, Part, Stages, encoder_file, read_manifest, stages_path
 
 SUFFIX = ".onnx"
 
@@ -73,21 +72,3 @@ def _check_graph(
 def _fixed(spec: TensorSpec) -> tuple[str, str, tuple[int | str, ...]]:
     """Return what must agree between graph and metadata: all but the name of the batch axis."""
     return (spec.name, spec.dtype, spec.shape[1:])
-
-
-def open_stages(path: Path, metadata: ModelMetadata, open_part: Callable[[Path], Part]) -> Stages | None:
-    """Open the staged graph beside an artifact; None when it has none.
-
-    Args:
-        path: The artifact.
-        metadata: Its contract.
-        open_part: Opens one graph as the artifact was opened.
-
-    Raises ContractError when the stages are not this artifact's, or do not fit each other.
-    """
-    manifest = read_manifest(path)
-    if manifest is None:
-        return None
-    folder = stages_path(path)
-    encoders = {name: open_part(folder / encoder_file(name)) for name in dict.fromkeys(manifest.roles.values())}
-    return Stages(manifest.roles, encoders, open_part(folder / CLASSIFIER), metadata)

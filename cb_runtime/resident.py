@@ -42,8 +42,23 @@ def rows_of(batch: DeviceArray) -> Rows:
     return rows
 
 
+class Gatherer(Protocol):
+    """Copies features together that lie in the memory of a GPU."""
+
+    def together(self, rows: Rows) -> DeviceArray:
+        """Return the features of rows, float32 `(rows, ...)`, in their order. A row may be there more than once.
+
+        Raises ModelError when the GPU fails, e.g. out of memory.
+        """
+        ...
+
+    def on_host(self, features: DeviceArray) -> NDArray[np.float32]:
+        """Return what `together` gave, in main memory: float32 of as many values."""
+        ...
+
+
 class KeepingPart(Protocol):
-    """A graph on a GPU that can leave its answer there."""
+    """A graph on a GPU that takes what lies there, `DeviceArray`s, and can leave its answer there."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -66,16 +81,13 @@ class KeepingPart(Protocol):
 
 @dataclass(frozen=True)
 class RowPicker:
-    """Copies rows together, from wherever they lie in the GPU's memory."""
+    """Copies rows together, from wherever they lie in the GPU's memory, by a graph: a `Gatherer`."""
 
     graph: KeepingPart
     """Takes float32 `rows` `(rows, values)` and int64 `places` `(picked,)`; gives `picked_rows` `(picked, values)`."""
 
     def together(self, rows: Rows) -> DeviceArray:
-        """Return the features of rows, float32 `(rows, ...)`, in their order. A row may be there more than once.
-
-        Raises ModelError when the engine fails, e.g. out of memory.
-        """
+        """Return the features of rows; see `Gatherer`."""
         shape = (len(rows), *rows[0].batch.shape[1:])
         batches = list({id(row.batch): row.batch for row in rows}.values())
         places = np.array([row.place for row in rows], np.int64)
@@ -86,6 +98,11 @@ class RowPicker:
         else:
             batch = batches[0]
         return replace(self._picked(batch, places), shape=shape)
+
+    def on_host(self, features: DeviceArray) -> NDArray[np.float32]:
+        """Return features in main memory."""
+        values: NDArray[np.float32] = features.source.numpy()  # an `OrtValue`
+        return values
 
     def _one_after_other(self, batches: list[DeviceArray], places: list[NDArray[np.int64]]) -> DeviceArray:
         """Return what is wanted of the first batch, then of the second, and so on."""
@@ -131,7 +148,7 @@ class ResidentClassifier:
     """A classifier that takes rows as features: a part of a staged model."""
 
     part: KeepingPart
-    picker: RowPicker
+    gatherer: Gatherer
     size: SteadySize = field(default_factory=SteadySize)
 
     @property
@@ -156,4 +173,4 @@ class ResidentClassifier:
         return self.size.run(feeds, on_gpu)
 
     def _on_gpu(self, values: NDArray[Any]) -> Any:  # noqa: ANN401  (an array, there or here)
-        return self.picker.together(values) if values.dtype == ROWS else values
+        return self.gatherer.together(values) if values.dtype == ROWS else values

@@ -1,8 +1,9 @@
 """Staged graphs: a model in two steps, so that each picture is encoded once, however many pairs it stands in.
 
-`best.staged/` beside `best.onnx` holds one graph per encoder, a classifier that takes the encoders' features, and
-`stages.json`, which says what belongs to what. A folder that was made for another artifact is an error: silence would
-mean answers of another model, or a service that is several times slower than it was yesterday.
+`best.staged/` beside `best.onnx`, and `best.engine.staged/` beside `best.engine`, hold one graph per encoder, a
+classifier that takes the encoders' features, and `stages.json`, which says what belongs to what. A folder that was made
+for another artifact is an error: silence would mean answers of another model, or a service that is several times slower
+than it was yesterday.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,12 +28,13 @@ from cb_runtime.contract import (
     TensorSpec,
     graph_input_specs,
 )
-from cb_runtime.errors import ContractError, UsageError
+from cb_runtime.errors import ContractError, ModelError, UsageError
 from cb_runtime.feeds import checked_answer, checked_batch, no_answer, row_shape
 from cb_runtime.files import sha256_of_file
-from cb_runtime.resident import ROWS
+from cb_runtime.resident import ROWS, Gatherer
 
-MANIFEST, CLASSIFIER = "stages.json", "classifier.onnx"
+MANIFEST, CLASSIFIER = "stages.json", "classifier"
+"""Names of the file that says what belongs to what, and of the part that is no encoder; see `encoder_part`."""
 SCHEMA = 1
 """Version of `stages.json`."""
 
@@ -44,15 +46,27 @@ Features = NDArray[Any]
 
 _NAME = re.compile(r"\w+", re.ASCII)
 
+_ENGINE = ".engine"
+
+_SAME_FEATURES = 0.01
+"""Share of the largest feature by which features may differ between two runs; those of other rows differ by more."""
+
 
 def stages_path(artifact: str | Path) -> Path:
-    """Return where an artifact's staged graph stands: `best.onnx` -> `best.staged`."""
-    return Path(artifact).with_suffix(".staged")
+    """Return where an artifact's staged graph stands: `best.onnx` -> `best.staged`, `best.engine` with its ending."""
+    path = Path(artifact)
+    # So that an engine and an ONNX file of one name can stand beside each other.
+    return path.with_suffix(f"{path.suffix}.staged" if path.suffix.lower() == _ENGINE else ".staged")
 
 
-def encoder_file(encoder: str) -> str:
-    """Return the file name of an encoder's graph."""
-    return f"encoder_{encoder}.onnx"
+def encoder_part(encoder: str) -> str:
+    """Return the name of the part that an encoder is."""
+    return f"encoder_{encoder}"
+
+
+def part_file(artifact: Path, part: str) -> Path:
+    """Return the file of a part: of the same kind as its artifact, and named after the part."""
+    return stages_path(artifact) / f"{part}{artifact.suffix.lower()}"
 
 
 def encoder_specs(
@@ -90,8 +104,9 @@ class Manifest:
             raise ContractError(f"schema must be {SCHEMA}, got {self.schema}")
         if set(self.roles) != set(IMAGE_INPUTS) or not all(_NAME.fullmatch(name) for name in self.roles.values()):
             raise ContractError(f"roles must name an encoder (letters, digits, _) for each picture, got {self.roles}")
-        wanted = {CLASSIFIER, *map(encoder_file, self.roles.values())}
-        if set(self.members) != wanted:
+        wanted = {CLASSIFIER, *map(encoder_part, self.roles.values())}
+        parts = {PurePath(name).stem for name in self.members}
+        if parts != wanted or len(self.members) != len(wanted):
             raise ContractError(f"members must be {', '.join(sorted(wanted))}, got {', '.join(sorted(self.members))}")
 
     def save(self, folder: Path) -> None:
@@ -120,6 +135,8 @@ def read_manifest(artifact: Path) -> Manifest | None:
 def _difference(manifest: Manifest, artifact: Path, folder: Path) -> str | None:
     if sha256_of_file(artifact) != manifest.artifact_sha256:
         return "it was exported with another artifact"
+    if any(PurePath(name).suffix != artifact.suffix.lower() for name in manifest.members):
+        return f"its parts are no {artifact.suffix.lower()} files"
     for name, digest in manifest.members.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
@@ -184,7 +201,7 @@ class Stages:
         shapes = {role: row_shape(encoders[name].output) for role, name in roles.items()}
         for role, name in roles.items():
             wanted = encoder_specs(metadata, shapes[role], dtype)
-            _check_specs(encoder_file(name), (*encoders[name].inputs, encoders[name].output), wanted)
+            _check_specs(encoder_part(name), (*encoders[name].inputs, encoders[name].output), wanted)
         specs = (*classifier_specs(metadata, shapes, dtype), *OUTPUT_SPECS)
         _check_specs(CLASSIFIER, (*classifier.inputs, classifier.output), specs)
 
@@ -246,3 +263,45 @@ def _check_specs(name: str, found: tuple[TensorSpec, ...], wanted: tuple[TensorS
         (s.name, s.dtype, s.shape[1:], True) for s in wanted
     ]:
         raise ContractError(f"{name} of the staged graph must have {wanted}, got {found}. Export it again.")
+
+
+def open_stages(path: Path, metadata: ModelMetadata, open_part: Callable[[Path], Part]) -> Stages | None:
+    """Open the staged graph beside an artifact; None when it has none.
+
+    Args:
+        path: The artifact.
+        metadata: Its contract.
+        open_part: Opens one graph as the artifact was opened.
+
+    Raises ContractError when the stages are not this artifact's, or do not fit each other.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        return None
+    names = dict.fromkeys(manifest.roles.values())
+    encoders = {name: open_part(part_file(path, encoder_part(name))) for name in names}
+    return Stages(manifest.roles, encoders, open_part(part_file(path, CLASSIFIER)), metadata)
+
+
+def check_resident(stages: Stages, gatherer: Gatherer, path: Path, device: str) -> None:
+    """Raise ModelError when features that stay on the GPU are others than those that come to the host.
+
+    Args:
+        stages: Those of an artifact, with `resident` ones.
+        gatherer: Puts rows of the latter together.
+        path: The artifact, for the error.
+        device: Where it was opened, for the error.
+    """
+    assert stages.resident is not None
+    noise = np.random.default_rng(0).integers(0, 64, stages.metadata.preprocessing.strip_shape, np.uint8)
+    pictures = np.stack([noise * brightness for brightness in (1, 2, 3, 4)]).astype(np.uint8)
+    batches = pictures[:2], pictures[2:]  # of one size: a GPU takes a while with each new one
+    for role in {stages.roles[role]: role for role in IMAGE_INPUTS}.values():
+        wanted = np.concatenate([stages.encode(role, batch) for batch in batches])[::-1]
+        rows = np.concatenate([stages.resident.encode(role, batch) for batch in batches])[::-1]
+        found = gatherer.on_host(gatherer.together(rows)).reshape(wanted.shape)
+        if not np.allclose(found, wanted, rtol=0, atol=_SAME_FEATURES * float(np.abs(wanted).max())):
+            raise ModelError(
+                f"Features of {path.name} that stay on {device} are not those that come to the host. Report it with "
+                "what `cb doctor` says, and use --no-reuse until then."
+            )

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import METADATA_KEY, Availability, Device, Feeds, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import IMAGE_INPUTS, ModelMetadata, TensorSpec
+from cb_runtime.contract import ModelMetadata, TensorSpec
 from cb_runtime.errors import CbError, ContractError, ModelError, UsageError, require
 from cb_runtime.feeds import row_shape
 from cb_runtime.installed import installed_version
-from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata, open_stages
+from cb_runtime.onnx_artifact import DAMAGED, SUFFIX, artifact_metadata
 from cb_runtime.ort_running import first_line, run_graph, run_graph_there
 from cb_runtime.resident import ResidentClassifier, ResidentEncoder, RowPicker
-from cb_runtime.stages import Stages, stages_path
+from cb_runtime.stages import Stages, check_resident, open_stages, stages_path
 from cb_runtime.steady_size import SteadySize
 
 SUFFIXES = (SUFFIX,)
@@ -43,9 +43,6 @@ _LOG_ERRORS_ONLY = 3
 
 _PICK_ROWS = Path(__file__).with_name("pick_rows.onnx")
 """Graph of a `RowPicker`: one Gather."""
-
-_SAME_FEATURES = 0.01
-"""Share of the largest feature by which features may differ between two runs; those of other rows differ by more."""
 
 _PLANNING = "HEURISTIC"
 """How cuDNN plans a convolution: by rules, where ONNX Runtime tries out all ways by default. On an H100 plans are as
@@ -204,25 +201,8 @@ def _open_stages(ort: ModuleType, path: Path, executor: OrtExecutor) -> Stages |
         return stages
     picker = RowPicker(part(_PICK_ROWS))
     stages = stages.with_resident(ResidentEncoder, lambda classifier: ResidentClassifier(classifier, picker))
-    _check_resident(stages, picker, path, executor.device)
+    check_resident(stages, picker, path, executor.device)
     return stages
-
-
-def _check_resident(stages: Stages, picker: RowPicker, path: Path, device: str) -> None:
-    """Raise ModelError when features that stay on the GPU are others than those that come to the host."""
-    assert stages.resident is not None
-    noise = np.random.default_rng(0).integers(0, 64, stages.metadata.preprocessing.strip_shape, np.uint8)
-    pictures = np.stack([noise * brightness for brightness in (1, 2, 3, 4)]).astype(np.uint8)
-    parts = pictures[:2], pictures[2:]  # two batches, of one size: cuDNN takes a while with each new one
-    for role in {stages.roles[role]: role for role in IMAGE_INPUTS}.values():
-        wanted = np.concatenate([stages.encode(role, part) for part in parts])[::-1]
-        rows = np.concatenate([stages.resident.encode(role, part) for part in parts])[::-1]
-        found = picker.together(rows).source.numpy().reshape(wanted.shape)
-        if not np.allclose(found, wanted, rtol=0, atol=_SAME_FEATURES * float(np.abs(wanted).max())):
-            raise ModelError(
-                f"Features of {path.name} that stay on {device} are not those that come to the host. Report it with "
-                "what `cb doctor` says, and use --no-reuse until then."
-            )
 
 
 def _metadata_before_opening(ort: ModuleType, path: Path) -> ModelMetadata:

@@ -28,8 +28,8 @@ from cb_runtime.backends import METADATA_KEY, Availability, Feeds, Logits, OpenO
 from cb_runtime.contract import BATCH_AXIS, ModelMetadata, TensorSpec
 from cb_runtime.cores import usable_cores
 from cb_runtime.errors import ModelError, UsageError, require
-from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata, open_stages
-from cb_runtime.stages import Stages
+from cb_runtime.onnx_artifact import DAMAGED, EXPORT_AGAIN, SUFFIX, artifact_metadata
+from cb_runtime.stages import Stages, open_stages
 
 SUFFIXES = (SUFFIX,)
 """File name endings this backend opens."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import Availability, Device, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import ModelMetadata, TensorSpec, metadata_from_json
+from cb_runtime.contract import BATCH_AXIS, INPUT_NAMES, OUTPUT_SPECS, ModelMetadata, TensorSpec, metadata_from_json
 from cb_runtime.errors import EXTRA_OF_MODULE, CbError, ContractError, ModelError, UsageError
 from cb_runtime.gpus import Gpu, list_gpus
-from cb_runtime.trt.cuda import Cuda, cuda_runtime
+from cb_runtime.stages import FEATURES, Stages
+from cb_runtime.trt.cuda import Cuda, Memory, cuda_runtime
 from cb_runtime.trt.flavours import FLAVOURS, Flavour, flavour_version, load_flavour
-from cb_runtime.trt.lanes import EngineFeeds, Lane, Lanes
+from cb_runtime.trt.graph import EngineGraph
+from cb_runtime.trt.lanes import EngineFeeds, Lanes
 from cb_runtime.trt.messages import Messages, logger_for
 from cb_runtime.trt.sidecar import (
     BUILD_AGAIN,
@@ -36,6 +36,7 @@ from cb_runtime.trt.sidecar import (
     sidecar_path,
     this_platform,
 )
+from cb_runtime.trt.stages import open_engine_stages
 
 SUFFIXES = (ENGINE_SUFFIX,)
 """File name endings this backend opens."""
@@ -104,7 +105,8 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
 
     Raises:
         ModelError: The engine does not belong to its sidecar, this release of TensorRT, this platform or a GPU here.
-        ContractError: The sidecar cannot be read, or plan and contract differ.
+        ContractError: The sidecar cannot be read, plan and contract differ, or the staged graph beside it is another
+            engine's.
         UsageError: An unknown device, or threads.
         MissingPackageError: Its flavour of TensorRT, or cuda-python, is not installed.
     """
@@ -117,13 +119,59 @@ def open_artifact(path: Path, options: OpenOptions) -> EngineExecutor:
     tensorrt = _release_of(record, path)
     api = cuda_runtime(EXTRA_OF_MODULE[record.family.module])
     gpu, reason = choose_gpu(record, device, list_gpus(), path)
-    cuda, messages = Cuda(api, gpu.index), Messages()
+    cuda = Cuda(api, gpu.index)
     cuda.use()
-    engine = _engine_from_plan(plan, tensorrt, messages, path, host_code=record.version_compatible)
+    opener = _Opener(record, tensorrt, cuda, Memory(cuda))
+    engine, messages = opener.engine(plan, path)
     _check_engine(engine, tensorrt, record, path)
-    specs = (record.metadata.inputs, record.metadata.outputs[0])
-    lanes = Lanes(engine, tensorrt, cuda, specs, messages)
-    return EngineExecutor(record.metadata, record, gpu, reason, cuda, lanes)
+    graph = opener.graph(engine, messages, (record.metadata.inputs, record.metadata.outputs[0]))
+    stages = open_engine_stages(path, record.metadata, opener.part, cuda, opener.memory) if options.reuse else None
+    return EngineExecutor(record.metadata, record, gpu, reason, graph, stages)
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens the engine of an artifact, and those of its staged graph, which were built with it."""
+
+    record: EngineRecord
+    tensorrt: ModuleType
+    cuda: Cuda
+    memory: Memory
+
+    def engine(self, plan: bytes, path: Path) -> tuple[Any, Messages]:
+        """Return an engine, and what is logged of it."""
+        messages = Messages()
+        host_code = self.record.version_compatible
+        return _engine_from_plan(plan, self.tensorrt, messages, path, host_code=host_code), messages
+
+    def graph(self, engine: Any, messages: Messages, specs: tuple[tuple[TensorSpec, ...], TensorSpec]) -> EngineGraph:  # noqa: ANN401
+        """Return an engine ready to run."""
+        lanes = Lanes(engine, self.tensorrt, self.cuda, specs, messages)
+        return EngineGraph(*specs, self.record.profile, self.cuda, self.memory, lanes)
+
+    def part(self, path: Path) -> EngineGraph:
+        """Open an engine of the staged graph, whose digest was compared."""
+        engine, messages = self.engine(path.read_bytes(), path)
+        return self.graph(engine, messages, _specs_of_part(engine, self.tensorrt))
+
+
+def _specs_of_part(engine: Any, tensorrt: ModuleType) -> tuple[tuple[TensorSpec, ...], TensorSpec]:  # noqa: ANN401
+    """Return the inputs of a part, in the order of the contract, and its output, as the engine has them."""
+    specs = [_part_spec(engine, engine.get_tensor_name(index), tensorrt) for index in range(engine.num_io_tensors)]
+    answers = [spec for spec in specs if spec.name in (FEATURES, OUTPUT_SPECS[0].name)]
+    inputs = [spec for spec in specs if spec not in answers]
+    return tuple(sorted(inputs, key=lambda spec: _place_of(spec.name))), answers[0]
+
+
+def _place_of(name: str) -> int:
+    role = name.removesuffix(f"_{FEATURES}")
+    return INPUT_NAMES.index(role) if role in INPUT_NAMES else -1
+
+
+def _part_spec(engine: Any, name: str, tensorrt: ModuleType) -> TensorSpec:  # noqa: ANN401
+    _, dtype, row = _spec(engine, name, tensorrt)
+    batch = engine.get_tensor_shape(name)[0]
+    return TensorSpec(name, dtype, (BATCH_AXIS if batch < 0 else int(batch), *row))
 
 
 def _release_of(record: EngineRecord, path: Path) -> ModuleType:
@@ -215,44 +263,14 @@ class EngineExecutor:
     gpu: Gpu
     reason: str
     """Why this GPU."""
-    cuda: Cuda
-    lanes: Lanes
+    graph: EngineGraph
+    stages: Stages | None = None
+    """The model in two steps, where it was exported so and reuse was asked for."""
     takes_device_arrays: ClassVar[bool] = True
 
     def run(self, feeds: EngineFeeds) -> Logits:
-        """Return float32 logits `(batch, 5)`, for any batch size.
-
-        More pairs than the engine's largest batch run in several, whose copies and arithmetic overlap; fewer than its
-        smallest are filled up. Arrays in the GPU's memory are read there. Raises ContractError for those of another
-        GPU, ModelError when CUDA or TensorRT fails, e.g. out of memory.
-        """
-        self._check_place(feeds)
-        self.cuda.use()
-        batch = len(next(iter(feeds.values())))
-        largest, smallest = self.record.profile.maximum, self.record.profile.minimum
-        starts = range(0, batch, largest)
-        answers: list[Logits] = []
-        with self.lanes.borrow(min(2, len(starts)), max(smallest, min(batch, largest))) as free:
-            busy: deque[tuple[Lane, int]] = deque()
-            for start in starts:
-                if not free:
-                    answers.append(_collect(busy, free))
-                rows = min(largest, batch - start)
-                lane = free.pop()
-                busy.append((lane, rows))
-                part = {name: values[start : start + rows] for name, values in feeds.items()}
-                lane.submit(part, max(rows, smallest))
-            while busy:
-                answers.append(_collect(busy, free))
-        return np.concatenate(answers)
-
-    def _check_place(self, feeds: EngineFeeds) -> None:
-        for name, values in feeds.items():
-            if isinstance(values, DeviceArray) and values.device != self.gpu.index:
-                raise ContractError(
-                    f"Input '{name}' lies on cuda:{values.device}, and the engine runs on cuda:{self.gpu.index}. Copy "
-                    f"it there, or open the engine with device='cuda:{values.device}'."
-                )
+        """Return float32 logits `(batch, 5)`, for any batch size; see `EngineGraph.run`."""
+        return self.graph.run(feeds)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, device, why this device, GPU, flavour, version, profile and who captures CUDA graphs."""
@@ -265,13 +283,6 @@ class EngineExecutor:
             "flavour": self.record.flavour,
             "tensorrt": self.record.tensorrt_version,
             "profile": str(self.record.profile),
-            "cuda_graphs": self.lanes.cuda_graphs,
-            "contexts": self.lanes.made,
+            "cuda_graphs": self.graph.lanes.cuda_graphs,
+            "contexts": self.graph.lanes.made,
         }
-
-
-def _collect(busy: deque[tuple[Lane, int]], free: list[Lane]) -> Logits:
-    lane, rows = busy.popleft()
-    answer = lane.collect(rows)
-    free.append(lane)
-    return answer

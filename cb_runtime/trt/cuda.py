@@ -6,6 +6,7 @@ https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from math import prod
 from types import ModuleType
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cb_runtime.arrays import FilledArray
 from cb_runtime.errors import ModelError, require
 
 
@@ -66,6 +68,19 @@ class Cuda:
         finally:
             self.api.cudaGraphDestroy(graph)
 
+    def copy(self, way: str, to: int, origin: int, size: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
+        """Copy bytes from one address to another, in the stream's order.
+
+        Args:
+            way: Between which memories: `HostToDevice`, `DeviceToHost` or `DeviceToDevice`.
+            to: First byte to write.
+            origin: First byte to read.
+            size: Bytes.
+            stream: Whose order it keeps.
+        """
+        kind = getattr(self.api.cudaMemcpyKind, f"cudaMemcpy{way}")
+        self.call(self.api.cudaMemcpyAsync, to, origin, size, kind, stream)
+
     def launch(self, graph: Any, stream: Any) -> None:  # noqa: ANN401  (a graph and a stream)
         """Run a captured graph."""
         self.call(self.api.cudaGraphLaunch, graph, stream)
@@ -98,23 +113,75 @@ class Buffer:
 
     def upload(self, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy the first rows to the GPU, in the stream's order."""
-        kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(self.address, int(self._host), rows, kind, stream)
+        self._cuda.copy("HostToDevice", self.address, int(self._host), rows * self._bytes_per_row, stream)
 
     def download(self, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy the first rows back to the host, in the stream's order."""
-        kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._copy(int(self._host), self.address, rows, kind, stream)
+        self._cuda.copy("DeviceToHost", int(self._host), self.address, rows * self._bytes_per_row, stream)
 
     def copy_in(self, address: int, rows: int, stream: Any, at: int = 0) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy rows that lie elsewhere in the GPU's memory to the row `at` of its side, in the stream's order."""
-        kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToDevice
-        self._copy(self.address + at * self._bytes_per_row, address, rows, kind, stream)
+        to = self.address + at * self._bytes_per_row
+        self._cuda.copy("DeviceToDevice", to, address, rows * self._bytes_per_row, stream)
 
-    def _copy(self, to: int, origin: int, rows: int, kind: Any, stream: Any) -> None:  # noqa: ANN401  (handles)
-        self._cuda.call(self._cuda.api.cudaMemcpyAsync, to, origin, rows * self._bytes_per_row, kind, stream)
+    def copy_out(self, address: int, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
+        """Copy the first rows elsewhere in the GPU's memory, in the stream's order."""
+        self._cuda.copy("DeviceToDevice", address, self.address, rows * self._bytes_per_row, stream)
 
     def free(self) -> None:
         """Give both sides back; `rows` must not be used any more."""
         self._cuda.api.cudaFree(self.address)
         self._cuda.api.cudaFreeHost(self._host)
+
+
+class Memory:
+    """Arrays in a GPU's memory. What nobody holds any more is given again to who asks for as much.
+
+    CUDA takes longer to give memory than to fill it, and waits for all that the GPU does before it takes any back.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._free: dict[int, list[int]] = {}
+        """Addresses by size in bytes. Garbage collection adds to it, in any thread and at any time: no lock is held."""
+        weakref.finalize(self, _free_all, self._free, cuda)
+
+    def array(self, shape: tuple[int, ...], dtype: type[np.generic]) -> FilledArray:
+        """Return an array that its maker fills before anybody else reads it. Raises ModelError out of memory."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        address = self._given_again(size) or self._new(size)
+        block = _Block()
+        weakref.finalize(block, self._take_back, size, address)
+        return FilledArray(block, address, np.dtype(dtype), shape, self._cuda.index)
+
+    def _given_again(self, size: int) -> int | None:
+        try:
+            return self._free[size].pop()
+        except (KeyError, IndexError):
+            return None
+
+    def _take_back(self, size: int, address: int) -> None:
+        self._free.setdefault(size, []).append(address)
+
+    def _new(self, size: int) -> int:
+        try:
+            return int(self._cuda.call(self._cuda.api.cudaMalloc, size))
+        except ModelError:
+            if not _free_all(self._free, self._cuda):
+                raise
+            return int(self._cuda.call(self._cuda.api.cudaMalloc, size))
+
+
+class _Block:
+    """Stands for memory that is in use."""
+
+
+def _free_all(free: dict[int, list[int]], cuda: Cuda) -> int:
+    """Give memory back to CUDA; return how many blocks."""
+    count = 0
+    cuda.api.cudaSetDevice(cuda.index)
+    for addresses in list(free.values()):
+        while addresses:
+            cuda.api.cudaFree(addresses.pop())
+            count += 1
+    return count

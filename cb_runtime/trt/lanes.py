@@ -60,12 +60,13 @@ class Lane:
         self._on_gpu: frozenset[str] = frozenset()
         """Inputs that lie in the GPU's memory: a graph holds the copies of all others."""
 
-    def submit(self, feeds: EngineFeeds, batch: int) -> None:
+    def submit(self, feeds: EngineFeeds, batch: int, into: DeviceArray | None = None) -> None:
         """Begin to compute; `collect` gives the answer.
 
         Args:
             feeds: Checked inputs of at most `batch` rows. Missing rows are filled with the first one.
             batch: Batch size to run, within the engine's profile.
+            into: Where in the GPU's memory the answer's first rows belong, as many as it has; None: on the host.
         """
         on_gpu = frozenset(name for name, values in feeds.items() if isinstance(values, DeviceArray))
         if batch != self.batch or on_gpu != self._on_gpu:
@@ -81,6 +82,11 @@ class Lane:
             self._enqueue()
         else:
             self._cuda.launch(self._graph, self._stream)
+        answer = self._buffers[self._output.name]
+        if into is None:
+            answer.download(batch, self._stream)
+        else:
+            answer.copy_out(into.address, len(into), self._stream)
 
     def _take_in(self, buffer: Buffer, values: NDArray[Any] | DeviceArray, batch: int) -> None:
         """Bring an input to its buffer: to the host's side, from which it is uploaded, or on the GPU to the GPU's."""
@@ -94,9 +100,13 @@ class Lane:
         for row in range(count, batch):
             buffer.copy_in(values.address, 1, self._stream, at=row)
 
-    def collect(self, rows: int) -> NDArray[np.float32]:
-        """Wait for the answer to what was submitted; return its first rows."""
+    def wait(self) -> None:
+        """Wait until what was submitted is done."""
         self._cuda.wait(self._stream)
+
+    def collect(self, rows: int) -> NDArray[np.float32]:
+        """Wait for the answer to what was submitted, which belongs on the host; return its first rows."""
+        self.wait()
         answer: NDArray[np.float32] = self._buffers[self._output.name].rows[:rows].copy()
         return answer
 
@@ -106,7 +116,6 @@ class Lane:
                 self._buffers[spec.name].upload(self.batch, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise self._failure("run")
-        self._buffers[self._output.name].download(self.batch, self._stream)
 
     def _prepare(self, batch: int) -> None:
         """Bring the context to another batch size, and the buffers with it when they are too small."""

@@ -250,7 +250,7 @@ class TestRunning:
         together = threading.Barrier(4)
 
         def call(seed):
-            with executor.lanes.borrow(1, 3):
+            with executor.graph.lanes.borrow(1, 3):
                 together.wait(timeout=60)
             check(executor, 3, seed)
 
@@ -291,7 +291,7 @@ class TestRunning:
         before = self.machine.cuda.memory
         check(executor, 20)
         assert self.machine.cuda.memory < before
-        executor.lanes.close()
+        executor.graph.lanes.close()
         assert self.machine.cuda.memory == before
         assert not self.machine.cuda.blocks
 
