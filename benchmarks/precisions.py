@@ -100,7 +100,7 @@ def export_row(
     command += ["--batches", batches, *([] if judge is None else ["--judge", str(judge)])]
     # fp32 is the default, so that the table can be made where no other precision is offered.
     command += ["--precision", precision] if precision != "fp32" else []
-    command += ["--no-staged"] if format_name == "onnx" else ["--flavor", "rtx", "--unverified"]
+    command += ["--no-staged", *([] if format_name == "onnx" else ["--flavor", "rtx", "--unverified"])]
     started = time.perf_counter()
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)

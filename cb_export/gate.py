@@ -95,6 +95,16 @@ class GateReport:
         return "\n".join([*lines, *(f"  - {failure}" for failure in self.failures)])
 
     @property
+    def compared(self) -> GateReport:
+        """What was compared with PyTorch: this."""
+        return self
+
+    @property
+    def in_short(self) -> str:
+        """The outcome in one line."""
+        return str(self.golden)
+
+    @property
     def is_near_ties_of_few(self) -> bool:
         """Whether too few samples were judged for shares in percent, and nothing but shares failed.
 

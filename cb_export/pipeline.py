@@ -6,6 +6,7 @@ the other, after the parity gate. Whatever fails before that, an older artifact 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from typing import Any
 
 from cb_export.building import build_and_gate
 from cb_export.fastest import Choice, build_fastest
-from cb_export.gate import GateReport, reference_from_model
+from cb_export.gate import GateReport, Run, reference_from_model
 from cb_export.graph import Graph
 from cb_export.localise import localise
 from cb_export.options import ExportOptions
@@ -21,12 +22,12 @@ from cb_export.precision import AUTO, PRECISIONS
 from cb_export.proof import Network, Unverified, gate_source, refuse_unverified
 from cb_export.publishing import beside, check_golden_place, golden_copy, prepare_publishing
 from cb_export.source import Merged, Source, merge, read_source, with_judge_pairs
-from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate
+from cb_export.stages import build_stages, check_stages_place, is_staged, staged_gate, staged_source_gate
 from cb_export.targets import Target, TargetOptions, load_target
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.errors import ParityError, UsageError
 from cb_runtime.files import atomic_path
-from cb_runtime.golden import golden_path
+from cb_runtime.golden import GoldenSamples, golden_path
 from cb_runtime.progress import Progress, no_progress
 from cb_runtime.stages import stages_path
 
@@ -50,8 +51,8 @@ class ExportResult:
     """Bytes of the artifact."""
     choice: Choice | None = None
     """How the precision was chosen; None when it was named."""
-    staged: GateReport | None = None
-    """Outcome of the gate for the staged graph, which stands at `stages_path(path)`; None when there is none."""
+    staged: GateReport | Unverified | None = None
+    """The same of the staged graph, which stands at `stages_path(path)`; None when there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -91,11 +92,21 @@ def export_checkpoint(
     not_run = _why_not_run(target, wanted)
     source = read_source(Path(checkpoint), wanted)
     check_golden_place(source, place, wanted)
-    any_stages = _any_stages(source, target, wanted)
-    with TemporaryDirectory(prefix="cb-judged-") as folder:
+    any_stages = _any_stages(source, wanted)
+    with TemporaryDirectory(prefix="cb-export-") as folder:
         _tell(progress, "Merging")
         judged = with_judge_pairs(source, wanted, Path(folder))
-        return _export(judged, place, target, wanted, progress, not_run, any_stages=any_stages)
+        unrun = None if not_run is None else _Unrun(not_run, Path(folder) / "source.onnx")
+        return _export(judged, place, target, wanted, progress, unrun, any_stages=any_stages)
+
+
+@dataclass(frozen=True)
+class _Unrun:
+    """An artifact that cannot be run here, as the user agreed to."""
+
+    reason: str
+    source: Path
+    """Where the ONNX that it is built from is kept meanwhile."""
 
 
 def _export(
@@ -104,23 +115,25 @@ def _export(
     target: Target,
     options: ExportOptions,
     progress: Progress,
-    not_run: str | None,
+    unrun: _Unrun | None,
     *,
     any_stages: bool,
 ) -> ExportResult:
-    # Leaving the blocks gives the staged graph or the sidecar its name first, then the artifact, then the golden
-    # samples theirs. An engine and a sidecar that do not belong together are refused when they are opened.
+    # Leaving the blocks gives sidecar and staged graph their names first, then the artifact, then the golden samples
+    # theirs. What does not belong together is refused when it is opened.
     with (
         golden_copy(source.golden_file, golden_path(place)) as copy,
         atomic_path(place) as temporary,
         beside(target, place, temporary),
     ):
         merged = merge(source, options)
-        choice, metadata, report = _build_and_compare(merged, target, options, temporary, progress, not_run)
+        choice, metadata, report = _build_and_compare(merged, target, options, temporary, progress, unrun)
         target.write_metadata(temporary, metadata)
         staged = None
         if any_stages:
-            staged = _stage(merged, target, options.in_precision(metadata.precision), temporary)
+            in_precision = options.in_precision(metadata.precision)
+            building = _Staging(merged, target, in_precision, temporary, progress)
+            staged = building.run() if unrun is None else building.unrun(unrun.source, report)
         _tell(progress, "Publishing")
         size = temporary.stat().st_size
         prepare_publishing(temporary, copy, source.golden_file, golden_path(place))
@@ -134,8 +147,7 @@ def _checked_output(target: Target, place: Path, options: ExportOptions) -> Path
     _check_precision(target, options)
     if not options.batches or min(options.batches) < 1:
         raise UsageError(f"Batch sizes to compare must be 1 or more, got {options.batches}.")
-    if target.STAGES:
-        check_stages_place(place)
+    check_stages_place(place)
     return place
 
 
@@ -171,7 +183,7 @@ def _why_not_run(target: Target, options: ExportOptions) -> str | None:
 
 
 def _build_and_compare(
-    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, not_run: str | None
+    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, unrun: _Unrun | None
 ) -> tuple[Choice | None, ModelMetadata, GateReport | Unverified]:
     if options.precision == AUTO:
         _tell(progress, "Building")
@@ -181,13 +193,13 @@ def _build_and_compare(
     _tell(progress, "Tracing")
     graph = merged.graph(options)
     _tell(progress, "Building")
-    if not_run is None:
+    if unrun is None:
         built = build_and_gate(merged, target, options, path, progress, graph)
         _check_parity(built.report, merged, options, progress)
         return None, _with_parity(built.metadata, built.report, merged), built.report
-    metadata, unrun = _build_unrun(merged, target, options, path, progress, (graph, not_run))
+    metadata, outcome = _build_unrun(merged, target, options, path, progress, (graph, unrun))
     _tell(progress, "Comparing")
-    return None, _with_parity(metadata, unrun, merged), unrun
+    return None, _with_parity(metadata, outcome, merged), outcome
 
 
 def _with_parity(metadata: ModelMetadata, report: GateReport | Unverified, merged: Merged) -> ModelMetadata:
@@ -197,16 +209,17 @@ def _with_parity(metadata: ModelMetadata, report: GateReport | Unverified, merge
 
 
 def _build_unrun(
-    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, work: tuple[Graph, str]
+    merged: Merged, target: Target, options: ExportOptions, path: Path, progress: Progress, work: tuple[Graph, _Unrun]
 ) -> tuple[ModelMetadata, Unverified]:
     """Build an artifact that cannot run here, once the ONNX it is built from agrees with PyTorch."""
-    graph, reason = work
+    graph, unrun = work
     judged = merged.judged(options.precision)
     network = Network(merged.metadata(options), reference_from_model(merged.in_precision(options)))
     outcomes: list[Unverified] = []
 
     def compare_source(onnx_file: Path) -> None:
-        outcome = gate_source(reason, onnx_file, merged.reference, judged, options.batches, progress, network)
+        shutil.copyfile(onnx_file, unrun.source)
+        outcome = gate_source(unrun.reason, onnx_file, merged.reference, judged, options.batches, progress, network)
         if outcome.compared is not None:
             title = (
                 "ONNX that the artifact was built from" if outcome.onnx is not None else "Network as PyTorch runs it"
@@ -249,11 +262,9 @@ def _tell_judged(report: GateReport, options: ExportOptions, title: str) -> None
         options.on_judged(report.judged(title))
 
 
-def _any_stages(source: Source, target: Target, options: ExportOptions) -> bool:
+def _any_stages(source: Source, options: ExportOptions) -> bool:
     """Tell whether a staged graph is written. Raises UsageError when one is asked for that cannot be had."""
-    if options.staged and not target.STAGES:
-        raise UsageError(f"Format '{options.format}' has no staged graph: it is ONNX. Leave out --staged.")
-    possible = is_staged(source.model) and target.STAGES
+    possible = is_staged(source.model)
     if options.staged and not possible:
         raise UsageError(
             f"{source.metadata.architecture_name} cannot be exported in stages: its frames are not encoded apart from "
@@ -262,18 +273,47 @@ def _any_stages(source: Source, target: Target, options: ExportOptions) -> bool:
     return possible and options.staged is not False
 
 
-def _stage(merged: Merged, target: Target, options: ExportOptions, artifact: Path) -> GateReport:
-    """Write the staged graph beside an artifact that is complete, and compare it with PyTorch."""
-    metadata = merged.source.metadata
-    build_stages(merged.in_precision(options), metadata, target, merged.target_options(options), artifact)
-    report = staged_gate(artifact, merged.reference, merged.judged(options.precision), options.batches)
-    _tell_judged(report, options, "Staged graph")
-    if not report and not options.allow_parity_failure:
-        raise ParityError(
-            f"The staged graph does not agree with {merged.source.checkpoint}; nothing was published.\n{report}\n"
-            "--no-staged exports without it."
-        )
-    return report
+@dataclass(frozen=True)
+class _Staging:
+    """Writes the staged graph beside an artifact that is complete, and compares it with PyTorch."""
+
+    merged: Merged
+    target: Target
+    options: ExportOptions
+    """Of a precision that is not `auto`."""
+    artifact: Path
+    progress: Progress
+
+    def run(self) -> GateReport:
+        """Compare the graph itself. Raises ParityError when it does not agree, unless that is allowed."""
+        self._build(None)
+        report = staged_gate(self.artifact, self.target.GATE_DEVICE, *self._judged())
+        self._check(report, "Staged graph")
+        return report
+
+    def unrun(self, source: Path, whole: GateReport | Unverified) -> Unverified:
+        """Compare the ONNX that the graph is built from; `source` is the artifact's, `whole` its outcome."""
+        assert isinstance(whole, Unverified)
+        self._build(source)
+        outcome = staged_source_gate(self.artifact, source, whole, *self._judged())
+        if outcome.compared is not None:
+            self._check(outcome.compared, "ONNX that the staged graph was built from")
+        return outcome
+
+    def _build(self, source: Path | None) -> None:
+        metadata, building = self.merged.source.metadata, self.merged.target_options(self.options, self.progress)
+        build_stages(self.merged.in_precision(self.options), metadata, self.target, building, self.artifact, source)
+
+    def _judged(self) -> tuple[Run, GoldenSamples, tuple[int, ...]]:
+        return self.merged.reference, self.merged.judged(self.options.precision), self.options.batches
+
+    def _check(self, report: GateReport, title: str) -> None:
+        _tell_judged(report, self.options, title)
+        if not report and not self.options.allow_parity_failure:
+            raise ParityError(
+                f"The staged graph does not agree with {self.merged.source.checkpoint}; nothing was published.\n"
+                f"{report}\n--no-staged exports without it."
+            )
 
 
 def _tell(progress: Progress, phase: str) -> None:

@@ -64,6 +64,11 @@ class Unverified:
         """What could be compared with PyTorch's float32 in the artifact's place."""
         return self.onnx if self.onnx is not None else self.network
 
+    @property
+    def in_short(self) -> str:
+        """The outcome in one line."""
+        return "not run here" if self.onnx is None else f"not run here; the ONNX it was built from: {self.onnx.golden}"
+
 
 def gate_source(
     reason: str,

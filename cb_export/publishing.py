@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from cb_export.options import ExportOptions
@@ -16,12 +17,15 @@ from cb_runtime.golden import golden_path
 from cb_runtime.stages import stages_path
 
 
-def beside(target: Target, place: Path, temporary: Path) -> AbstractContextManager[object]:
-    """Publish with the artifact what stands beside it: its sidecar, or its staged graph."""
+@contextmanager
+def beside(target: Target, place: Path, temporary: Path) -> Iterator[None]:
+    """Publish with the artifact what stands beside it: its staged graph, and its sidecar."""
     final, sidecar = target.companion(place), target.companion(temporary)
-    if final is not None and sidecar is not None:
-        return atomic_companion(final, sidecar)
-    return atomic_folder(stages_path(place), stages_path(temporary))
+    with ExitStack() as published_together:
+        published_together.enter_context(atomic_folder(stages_path(place), stages_path(temporary)))
+        if final is not None and sidecar is not None:
+            published_together.enter_context(atomic_companion(final, sidecar))
+        yield
 
 
 def check_golden_place(source: Source, place: Path, options: ExportOptions) -> None:

@@ -6,8 +6,10 @@ on.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from torch import Tensor, nn
 from cb_core.architectures.late_fusion import LateFusion
 from cb_core.deployment import DeploymentModel
 from cb_export.gate import GateReport, Run, run_gate
-from cb_export.graph import example_inputs, trace_part
+from cb_export.graph import Graph, example_inputs, trace_part
 from cb_export.modules import WHOLE, is_inside
+from cb_export.proof import Unverified
 from cb_export.quantize import BATCH
 from cb_export.targets import Target, TargetOptions
 from cb_runtime.backends import Feeds, Logits, backends_for
@@ -37,8 +40,9 @@ from cb_runtime.stages import (
     Manifest,
     Stages,
     classifier_specs,
-    encoder_file,
+    encoder_part,
     encoder_specs,
+    part_file,
     read_manifest,
     stages_path,
 )
@@ -95,7 +99,12 @@ def check_stages_place(artifact: Path) -> None:
 
 
 def build_stages(
-    model: nn.Module, metadata: ModelMetadata, target: Target, options: TargetOptions, artifact: Path
+    model: nn.Module,
+    metadata: ModelMetadata,
+    target: Target,
+    options: TargetOptions,
+    artifact: Path,
+    source: Path | None = None,
 ) -> None:
     """Write the staged graph of a merged `DeploymentModel` into `stages_path(artifact)`, which is there and empty.
 
@@ -105,26 +114,44 @@ def build_stages(
         target: Writes the graphs.
         options: As for the artifact.
         artifact: The whole graph, complete: its digest says what the stages belong to.
+        source: The ONNX file that the artifact was built from, to get the ONNX of its stages beside it; None: they are
+            not kept.
 
     Raises what the target's `build` raises.
     """
     architecture: Any = model.architecture
-    folder = stages_path(artifact)
+    if source is not None:
+        stages_path(source).mkdir()
+
+    def build(graph: Graph, how: TargetOptions, part: str) -> None:
+        if source is not None:
+            how = replace(how, on_source=partial(_copy, to=part_file(source, part)))
+        target.build_part(graph, how, part_file(artifact, part))
+
     shapes = {}
     used = dict.fromkeys(architecture.roles.values())
     for name in used:
         stage = EncoderStage(architecture.encoders[name], metadata.preprocessing).eval()
         shapes[name] = _features_shape(stage, metadata)
         pictures, features = encoder_specs(metadata, shapes[name])
-        samples = _encoder_samples(architecture.roles, name, options)
-        target.build_part(trace_part(stage, (pictures,), (features,)), samples, folder / encoder_file(name))
+        graph = trace_part(stage, (pictures,), (features,))
+        build(graph, _encoder_samples(architecture.roles, name, options), encoder_part(name))
     specs = classifier_specs(metadata, {role: shapes[architecture.roles[role]] for role in IMAGE_INPUTS})
     classifier = trace_part(ClassifierStage(architecture.classifier).eval(), specs, OUTPUT_SPECS)
-    samples = _classifier_samples(model, metadata, options)
-    target.build_part(classifier, samples, folder / CLASSIFIER)
-    members = [*map(encoder_file, used), CLASSIFIER]
-    digests = {name: sha256_of_file(folder / name) for name in members}
-    Manifest(sha256_of_file(artifact), architecture.roles, digests).save(folder)
+    build(classifier, _classifier_samples(model, metadata, options), CLASSIFIER)
+    for whole in (artifact, source):
+        if whole is not None:
+            _save_manifest(whole, architecture.roles, [*map(encoder_part, used), CLASSIFIER])
+
+
+def _copy(file: Path, to: Path) -> None:
+    shutil.copyfile(file, to)
+
+
+def _save_manifest(artifact: Path, roles: Mapping[str, str], parts: Sequence[str]) -> None:
+    files = [part_file(artifact, part) for part in parts]
+    digests = {file.name: sha256_of_file(file) for file in files}
+    Manifest(sha256_of_file(artifact), roles, digests).save(stages_path(artifact))
 
 
 def _encoder_samples(roles: Mapping[str, str], encoder: str, options: TargetOptions) -> TargetOptions:
@@ -163,22 +190,54 @@ def _features_shape(stage: EncoderStage, metadata: ModelMetadata) -> tuple[int, 
     return tuple(features.shape[1:])
 
 
-def staged_gate(artifact: Path, reference: Run, golden: GoldenSamples, batches: Sequence[int]) -> GateReport:
+def staged_gate(
+    artifact: Path, device: str, reference: Run, golden: GoldenSamples, batches: Sequence[int]
+) -> GateReport:
     """Compare the staged graph with the PyTorch model at the smallest and the largest of some batch sizes.
 
     In int8 other engines that are installed answer a few golden samples too: each makes integer kernels of the pairs in
     the file by rules of its own. `stages.json` then says how it went.
     """
-    session = open_session(artifact, device="cpu", measure=False)
-    assert session.stages is not None  # or opening would have failed
-    report = run_gate(_Staged(session, session.stages), reference, golden, tuple(sorted({min(batches), max(batches)})))
+    session, report = _gated(artifact, device, reference, golden, batches)
     if session.metadata.precision == "int8":
         others = problems_of_other_engines(artifact, golden, str(session.describe()["backend"]))
         report = replace(report, failures=(*report.failures, *others))
+    _note_outcome(artifact, report)
+    return report
+
+
+def staged_source_gate(
+    artifact: Path, source: Path, whole: Unverified, reference: Run, golden: GoldenSamples, batches: Sequence[int]
+) -> Unverified:
+    """Compare the ONNX that a staged graph was built from, as it cannot be run here; `stages.json` says how it went.
+
+    Args:
+        artifact: The whole graph.
+        source: The ONNX file it was built from, that of its stages beside it; see `build_stages`.
+        whole: Outcome for the artifact; where its ONNX could not be run, that of the stages cannot be either.
+        reference: PyTorch.
+        golden: Real pairs.
+        batches: As `staged_gate` takes them.
+    """
+    onnx = None if whole.onnx is None else _gated(source, "cpu", reference, golden, batches)[1]
+    outcome = Unverified(whole.reason, onnx, whole.onnx_reason)
+    _note_outcome(artifact, outcome)
+    return outcome
+
+
+def _gated(
+    artifact: Path, device: str, reference: Run, golden: GoldenSamples, batches: Sequence[int]
+) -> tuple[Session, GateReport]:
+    session = open_session(artifact, device=device, measure=False)
+    assert session.stages is not None  # or opening would have failed
+    sizes = tuple(sorted({min(batches), max(batches)}))
+    return session, run_gate(_Staged(session, session.stages), reference, golden, sizes)
+
+
+def _note_outcome(artifact: Path, outcome: GateReport | Unverified) -> None:
     manifest = read_manifest(artifact)
     assert manifest is not None
-    replace(manifest, parity=report.to_dict()).save(stages_path(artifact))
-    return report
+    replace(manifest, parity=outcome.to_dict()).save(stages_path(artifact))
 
 
 def problems_of_other_engines(artifact: Path, golden: GoldenSamples, judged: str) -> Iterator[str]:

@@ -142,9 +142,9 @@ def check_writable(folder: str | Path) -> None:
 
 
 def _remove_stale(final: Path) -> None:
-    # A temporary file may be a temporary file's own (`..a.cb-tmp-1.cb-tmp-2.srt`), its sidecar, or SQLite's journal.
+    # A temporary file may be another's (`..a.cb-tmp-1.cb-tmp-2.srt`), what stands beside it, or SQLite's journal.
     stem, suffix = re.escape(final.stem), re.escape(final.suffix)
-    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal|\.json)?")
+    left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal|\.json|\.staged)?")
     latest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm
         for path in final.parent.iterdir():

@@ -3,8 +3,8 @@
     python -m benchmarks.speed.gpu --output benchmarks/results/speed/gpu.json
 
 What `throughput` measures on CPUs. PyTorch convolves in TF32 unless told otherwise, here too; ONNX Runtime and TensorRT
-compute fp32 as fp32. Agreement is of labels with PyTorch's in float32 throughout. Engines of TensorRT for RTX have no
-stages: each pair runs whole, and `alone` is the engine on arrays that lie on the GPU.
+compute fp32 as fp32. Agreement is of labels with PyTorch's in float32 throughout. Of engines of TensorRT, `alone` is
+the whole engine on pairs that lie on the GPU, which encodes every frame anew.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from cb_export.trt.options import EngineOptions
 from cb_runtime.errors import CbError
 from cb_runtime.gpus import list_gpus
 from cb_runtime.session import open_session
+from cb_runtime.trt.flavours import FLAVOURS, RTX, Flavour
 from cb_runtime.trt.sidecar import BatchProfile
 
 CUDA = "cuda"
-RTX = "TensorRT for RTX"
 PROVIDER = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 """Planned as ours is: no slower, and new batch sizes cost less (`planning`)."""
 
 
-def entries(material: Material, strips: Strips, batches: tuple[int, ...], engines: bool) -> Iterator[Entry]:
+def entries(material: Material, strips: Strips, batches: tuple[int, ...], flavour: Flavour | None) -> Iterator[Entry]:
     """Give all contenders on one architecture, the loop first; the greatest batch is the peers'."""
     yield Entry(LOOP, PEER, "PyTorch", "tf32", pytorch_loop(material.model, material.inputs, CUDA))
     yield from _pytorch(material, max(batches))
     for precision in ("fp32", "fp16"):
         yield from _onnxruntime(material, strips, precision, batches)
-    if engines:
+    if flavour is not None:
         for precision in ("fp32", "fp16", "bf16", "int8"):
-            yield from _tensorrt(material, strips, precision, max(batches))
+            yield from _tensorrt(material, flavour, precision, batches)
 
 
 def _pytorch(material: Material, batch: int) -> Iterator[Entry]:
@@ -75,17 +75,20 @@ def _onnxruntime(material: Material, strips: Strips, precision: str, batches: tu
     yield Entry(f"{name} alone", CEILING, name, precision, raw_onnxruntime_on_gpu(artifact, strips, batch, PROVIDER))
 
 
-def _tensorrt(material: Material, strips: Strips, precision: str, batch: int) -> Iterator[Entry]:
-    name = f"{RTX} {precision}"
+def _tensorrt(material: Material, flavour: Flavour, precision: str, batches: tuple[int, ...]) -> Iterator[Entry]:
+    name, batch = f"{flavour.title} {precision}", max(batches)
     try:
-        engine = EngineOptions(flavour="rtx", profile=BatchProfile(1, batch, batch))
+        engine = EngineOptions(flavour=flavour.name, profile=BatchProfile(1, batch, batch))
         session = open_session(material.artifact(precision, engine))
     except CbError as error:
         print(f"{material.architecture}, {name}: {error}", flush=True)
         return
-    yield Entry(
-        f"{name} by cb_runtime, no reuse", PEER, name, precision, session_pairs(session, material.inputs, batch)
-    )
+    whole = session_pairs(session, material.inputs, batch)
+    yield Entry(f"{name} by cb_runtime, no reuse", PEER, name, precision, whole)
+    if session.stages is not None:
+        for size in batches:
+            run = ours(session, material.inputs, size)
+            yield Entry(f"cb_runtime on {name}, batches of {size}", OURS, name, precision, run)
     yield Entry(f"{name} alone", CEILING, name, precision, raw_session_on_gpu(session, batch))
 
 
@@ -99,7 +102,8 @@ def measure(material: Material, arguments: argparse.Namespace) -> list[Row]:
     """Run all contenders by turns; return a row for each."""
     strips = material.strips(arguments.frames)
     truth = reference(material, strips, max(arguments.batch))
-    contenders = list(entries(material, strips, tuple(arguments.batch), arguments.engines))
+    flavour = FLAVOURS[arguments.flavor] if arguments.engines else None
+    contenders = list(entries(material, strips, tuple(arguments.batch), flavour))
     return by_turns(material.architecture, contenders, strips, arguments.rounds, truth)
 
 
@@ -110,7 +114,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=257, help="strips that are scored")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 128, 256], help="pairs, and frames, per run")
-    parser.add_argument("--no-engines", dest="engines", action="store_false", help="leave out TensorRT for RTX")
+    parser.add_argument("--no-engines", dest="engines", action="store_false", help="leave out TensorRT")
+    parser.add_argument("--flavor", choices=FLAVOURS, default=RTX.name, help="which TensorRT")
     parser.add_argument("--seconds", type=float, default=20, help="length of the video that strips are of")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=FILE", help="trained weights")
     parser.add_argument("--work", type=Path, help="folder that keeps exported models and the video")

@@ -16,7 +16,7 @@ from benchmarks.speed.material import Strips
 from benchmarks.speed.peers import Provider, onnxruntime_session, openvino_model
 from cb_runtime.measuring.random_inputs import random_inputs
 from cb_runtime.session import Session
-from cb_runtime.stages import CLASSIFIER, PICTURES, encoder_file, read_manifest, stages_path
+from cb_runtime.stages import CLASSIFIER, PICTURES, encoder_part, part_file, read_manifest
 
 Feeds = dict[str, Any]
 Run = Callable[[Feeds, int], object]
@@ -94,10 +94,9 @@ def _pass(artifact: Path, strips: Strips, batch: int, opened: Callable[[Path], R
     manifest = read_manifest(artifact)
     if manifest is None:  # nothing can be reused: the ceiling is the graph itself
         return _whole_pass(opened(artifact), _random_feeds(artifact, batch), batch)
-    folder, roles = stages_path(artifact), manifest.roles
-    encode = opened(folder / encoder_file(roles["frame1"]))
-    classify = opened(folder / CLASSIFIER)
-    pictures, pairs = {PICTURES: np.ascontiguousarray(strips[:batch])}, _random_feeds(folder / CLASSIFIER, batch)
+    roles, classifier = manifest.roles, part_file(artifact, CLASSIFIER)
+    encode, classify = opened(part_file(artifact, encoder_part(roles["frame1"]))), opened(classifier)
+    pictures, pairs = {PICTURES: np.ascontiguousarray(strips[:batch])}, _random_feeds(classifier, batch)
     encoders = len({roles["frame1"], roles["frame2"]})
 
     def run(scored: Strips) -> None:

@@ -141,8 +141,8 @@ def export(
         report.warn(f"{result.path} was {result.report}\nRun it where it will be used: cb verify {result.path}")
     elif not result.report:
         report.warn(f"{result.path} was published although it failed the parity gate:\n{result.report}")
-    if result.staged is not None and not result.staged:
-        report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged}")
+    if result.staged is not None and result.staged.compared is not None and not result.staged.compared:
+        report.warn(f"The staged graph was published although it failed the parity gate:\n{result.staged.compared}")
     _print(report, result)
     _print_reports(report, reports)
 
@@ -217,6 +217,6 @@ def _print(report: Report, result: ExportResult) -> None:
     if pairs is not None:
         report.print(f"Judged on {pairs['samples']} {pairs['source']}, besides golden samples")
     if result.staged is not None:
-        report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.golden}")
+        report.print(f"In stages, for videos: {stages_path(result.path)}, {result.staged.in_short}")
     report.print(f"Golden samples for `cb verify`: {result.golden}")
     report.result(result.to_dict())

@@ -11,8 +11,8 @@ A target module has
 - `companion(path)`: the file that belongs to an artifact and is published with it, if any;
 - `runs_here(options)`: whether an artifact built with these options can run here, which its parity gate needs;
 - `gate_batches(options, batches)`: the batch sizes to compare at, given those asked for;
-- `STAGES`: whether it writes staged graphs;
-- `BUILT_FROM_ONNX`: whether `build` calls `options.on_source`, so that what cannot run here can be compared as ONNX;
+- `BUILT_FROM_ONNX`: whether `build` and `build_part` call `options.on_source`, so that what cannot run here can be
+  compared as ONNX;
 - `GATE_DEVICE`: the device on which the parity gate runs its artifacts.
 
 To add one: a module in this folder and a line in `TARGETS`. The conformance tests run over all of them.
@@ -64,7 +64,6 @@ class Target(Protocol):
 
     SUFFIX: str
     PRECISIONS: tuple[str, ...]
-    STAGES: bool
     BUILT_FROM_ONNX: bool
     GATE_DEVICE: str
 

@@ -22,7 +22,6 @@ from cb_runtime.errors import ModelError, UsageError
 
 SUFFIX = ".onnx"
 PRECISIONS = ("fp32", "fp16", "int8")
-STAGES = True
 BUILT_FROM_ONNX = False
 GATE_DEVICE = "cpu"
 

@@ -11,17 +11,15 @@ from pathlib import Path
 from cb_export.graph import Graph
 from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
-from cb_export.trt.builder import engine_from_onnx
+from cb_export.trt.builder import engine_from_onnx, part_from_onnx
 from cb_export.trt.choice import choose
 from cb_runtime.backends import Availability
 from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import UsageError
 from cb_runtime.trt.flavours import flavour_version
 from cb_runtime.trt.sidecar import ENGINE_SUFFIX, read_sidecar, sidecar_path
 
 SUFFIX = ENGINE_SUFFIX
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-STAGES = False
 BUILT_FROM_ONNX = True
 GATE_DEVICE = "cuda"
 
@@ -50,8 +48,14 @@ def build(graph: Graph, metadata: ModelMetadata, options: TargetOptions, path: P
 
 
 def build_part(graph: Graph, options: TargetOptions, path: Path) -> None:
-    """Refuse: the staged graph is written as ONNX only."""
-    raise UsageError("The staged graph is written as ONNX only. Leave out --staged, or use --format onnx.")
+    """Write the engine of a part of a model. Raises ModelError, UsageError and MissingPackageError as `build` does."""
+    choice = choose(options.engine)
+    with tempfile.TemporaryDirectory(prefix="cb-trt-") as folder:
+        source = Path(folder) / "source.onnx"
+        onnx_target.build_part(graph, options, source)
+        if options.on_source is not None:
+            options.on_source(source)
+        part_from_onnx(source, path, (*graph.inputs, *graph.outputs), choice, options.engine, options.progress)
 
 
 def write_metadata(path: Path, metadata: ModelMetadata) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,28 +55,18 @@ def engine_from_onnx(
         ContractError: The metadata is too long, whatever is left out.
         UsageError: An option of the other flavour.
     """
-    tensorrt, messages = load_flavour(choice.flavour), Messages()
-    cache = timing_cache.cache_file(options.timing_cache, choice, str(tensorrt.__version__))
-    builder = _builder(tensorrt, messages)
-    network = _network(builder, tensorrt, onnx_file, messages)
-    _check_tensors(network, metadata, tensorrt)
-    check_network(network, metadata.precision, tensorrt)
-    _set_name(network, metadata.to_compact_json())
-    config = _config(builder, network, tensorrt, choice, options)
-    timing_cache.attach(config, cache)
-    started = time.monotonic()
-    plan = _built(builder, network, config, tensorrt, messages, progress)
+    build = _Build(choice, options, progress)
+
+    def prepare(network: Any) -> None:  # noqa: ANN401
+        check_network(network, metadata.precision, build.tensorrt)
+        _set_name(network, metadata.to_compact_json())
+
+    plan, record = build.plan(onnx_file, (*metadata.inputs, *metadata.outputs), prepare)
     plan_file.write_bytes(memoryview(plan))
-    build = {
-        "seconds": round(time.monotonic() - started, 1),
-        "flavour_reason": choice.reason,
-        "workspace_mib": options.workspace_mib,
-        "timing_cache": None if cache is None else timing_cache.store(config, cache) or "kept",
-    }
     return EngineRecord(
         plan_sha256=sha256_of_file(plan_file),
         flavour=choice.flavour.name,
-        tensorrt_version=str(tensorrt.__version__),
+        tensorrt_version=str(build.tensorrt.__version__),
         platform=this_platform(),
         compute_capabilities=choice.compute_capabilities,
         hardware_compat=options.hardware_compat,
@@ -84,11 +74,70 @@ def engine_from_onnx(
         profile=options.profile,
         metadata=metadata,
         gpu=None if choice.gpu is None else choice.gpu.name,
-        precision_proof=_proof(
-            plan, tensorrt, choice, messages, metadata.precision, host_code=options.version_compatible
-        ),
-        build=build,
+        precision_proof=build.proof(plan, metadata.precision),
+        build=record,
     )
+
+
+def part_from_onnx(
+    onnx_file: Path,
+    plan_file: Path,
+    tensors: Sequence[TensorSpec],
+    choice: Choice,
+    options: EngineOptions,
+    progress: Progress = no_progress,
+) -> None:
+    """Build the engine of a part of a model, whose precision is its ONNX's: the network is strongly typed.
+
+    Args:
+        onnx_file: The part.
+        plan_file: The engine.
+        tensors: Its inputs and outputs.
+        choice: Flavour and GPUs, those of the whole.
+        options: Batch sizes, memory, cache.
+        progress: Told how far the build is.
+
+    Raises ModelError and UsageError as `engine_from_onnx` does.
+    """
+    plan, _ = _Build(choice, options, progress).plan(onnx_file, tensors, lambda network: None)
+    plan_file.write_bytes(memoryview(plan))
+
+
+class _Build:
+    """One build: a flavour, its messages, and how to build."""
+
+    def __init__(self, choice: Choice, options: EngineOptions, progress: Progress) -> None:
+        self.tensorrt, self._messages = load_flavour(choice.flavour), Messages()
+        self._choice, self._options, self._progress = choice, options, progress
+
+    def plan(
+        self,
+        onnx_file: Path,
+        tensors: Sequence[TensorSpec],
+        prepare: Callable[[Any], None],
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the plan of an ONNX file, and how it was built; `prepare` is given the network before."""
+        tensorrt, messages = self.tensorrt, self._messages
+        cache = timing_cache.cache_file(self._options.timing_cache, self._choice, str(tensorrt.__version__))
+        builder = _builder(tensorrt, messages)
+        network = _network(builder, tensorrt, onnx_file, messages)
+        _check_tensors(network, tensors, tensorrt)
+        prepare(network)
+        config = _config(builder, network, tensorrt, self._choice, self._options)
+        timing_cache.attach(config, cache)
+        started = time.monotonic()
+        plan = _built(builder, network, config, tensorrt, messages, self._progress)
+        return plan, {
+            "seconds": round(time.monotonic() - started, 1),
+            "flavour_reason": self._choice.reason,
+            "workspace_mib": self._options.workspace_mib,
+            "timing_cache": None if cache is None else timing_cache.store(config, cache) or "kept",
+        }
+
+    def proof(self, plan: Any, precision: str) -> dict[str, Any]:  # noqa: ANN401  (an IHostMemory)
+        """Return what proves the plan's precision. Raises ModelError when it is another."""
+        host_code = self._options.version_compatible
+        return _proof(plan, self.tensorrt, self._choice, self._messages, precision, host_code=host_code)
 
 
 def _builder(tensorrt: ModuleType, messages: Messages) -> Any:  # noqa: ANN401
@@ -117,12 +166,12 @@ def _network(builder: Any, tensorrt: ModuleType, onnx_file: Path, messages: Mess
     return network
 
 
-def _check_tensors(network: Any, metadata: ModelMetadata, tensorrt: ModuleType) -> None:  # noqa: ANN401
-    """Raise ModelError when inputs and outputs are not the contract's, each with a free batch axis."""
+def _check_tensors(network: Any, tensors: Sequence[TensorSpec], tensorrt: ModuleType) -> None:  # noqa: ANN401
+    """Raise ModelError when inputs and outputs are others than these, each with a free batch axis."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     found = [_described(tensor, tensorrt) for tensor in (*inputs, *outputs)]
-    wanted = [_wanted(spec) for spec in (*metadata.inputs, *metadata.outputs)]
+    wanted = [_wanted(spec) for spec in tensors]
     fixed = [name for name, _, shape in found if shape and shape[0] >= 0]
     if fixed:
         raise ModelError(

@@ -18,10 +18,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cb_runtime.backends import Availability, Device, Logits, OpenOptions, device_from_text
-from cb_runtime.contract import BATCH_AXIS, INPUT_NAMES, OUTPUT_SPECS, ModelMetadata, TensorSpec, metadata_from_json
+from cb_runtime.contract import (
+    BATCH_AXIS,
+    IMAGE_INPUTS,
+    INPUT_NAMES,
+    OUTPUT_SPECS,
+    ModelMetadata,
+    TensorSpec,
+    metadata_from_json,
+)
 from cb_runtime.errors import EXTRA_OF_MODULE, CbError, ContractError, ModelError, UsageError
 from cb_runtime.gpus import Gpu, list_gpus
-from cb_runtime.stages import FEATURES, Stages
+from cb_runtime.stages import FEATURES, PICTURES, Stages
 from cb_runtime.trt.cuda import Cuda, Memory, cuda_runtime
 from cb_runtime.trt.flavours import FLAVOURS, Flavour, flavour_version, load_flavour
 from cb_runtime.trt.graph import EngineGraph
@@ -160,12 +168,8 @@ def _specs_of_part(engine: Any, tensorrt: ModuleType) -> tuple[tuple[TensorSpec,
     specs = [_part_spec(engine, engine.get_tensor_name(index), tensorrt) for index in range(engine.num_io_tensors)]
     answers = [spec for spec in specs if spec.name in (FEATURES, OUTPUT_SPECS[0].name)]
     inputs = [spec for spec in specs if spec not in answers]
-    return tuple(sorted(inputs, key=lambda spec: _place_of(spec.name))), answers[0]
-
-
-def _place_of(name: str) -> int:
-    role = name.removesuffix(f"_{FEATURES}")
-    return INPUT_NAMES.index(role) if role in INPUT_NAMES else -1
+    order = [PICTURES, *(f"{role}_{FEATURES}" for role in IMAGE_INPUTS), *INPUT_NAMES]
+    return tuple(sorted(inputs, key=lambda spec: order.index(spec.name) if spec.name in order else -1)), answers[0]
 
 
 def _part_spec(engine: Any, name: str, tensorrt: ModuleType) -> TensorSpec:  # noqa: ANN401

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reuse/--no-reuse",
     default=True,
-    help="Encode each frame once, by the MODEL.staged beside the model.  [default: reuse]",
+    help="Encode each frame once, by the staged graph beside the model.  [default: reuse]",
 )
 @click.option(
     "--skip",

@@ -11,6 +11,7 @@ from typing import Any
 
 from cb_runtime.contract import ModelMetadata, metadata_from_dict
 from cb_runtime.errors import ContractError
+from cb_runtime.stages import stages_path
 
 SUFFIX = ".cbx"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -53,7 +54,7 @@ class Artifact:
     @property
     def stages(self) -> str:
         """The folder in which its staged graph stands, if it has one."""
-        return str(PurePosixPath(self.file).with_suffix(".staged"))
+        return stages_path(self.file).as_posix()
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def test_a_staged_graph_that_is_not_as_it_was_exported_is_an_error(exported, nam
     [
         ("schema", 2, "schema must be 1, got 2"),
         ("roles", {"frame1": "../../x"}, "roles must name an encoder"),
-        ("members", {}, "members must be classifier.onnx"),
+        ("members", {}, "members must be classifier, encoder_frame"),
     ],
 )
 def test_a_list_of_stages_that_breaks_the_contract_is_an_error(exported, key, value, says):

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_export_command import wrong_bias
+from test_stages import moving_strips, own_inputs, wrong_classifier
+from tiny_late_fusions import tiny_late_fusion, write_late_fusion
 from tiny_pairs import golden_of, logits_of, seeded_model, write_run
 
+from cb_core import registry
 from cb_core.checkpoint import save_checkpoint
 from cb_core.registry import create_model
 from cb_export.cli.export import export
 from cb_export.proof import Network, gate_source
-from cb_export.targets import TargetOptions, load_target
+from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
 from cb_export.targets import tensorrt as target
 from cb_export.trt.choice import choose
 from cb_export.trt.options import EngineOptions
 from cb_runtime.contract import ModelMetadata
-from cb_runtime.errors import MissingPackageError, ModelError, UsageError
+from cb_runtime.errors import MissingPackageError, ModelError
 from cb_runtime.files import sha256_of_file
 from cb_runtime.golden import golden_path
-from cb_runtime.stages import stages_path
+from cb_runtime.scoring import score_strips
+from cb_runtime.session import open_session
+from cb_runtime.stages import read_manifest, stages_path
 from cb_runtime.trt.sidecar import read_sidecar, sidecar_path
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'cb-toolkit[rtx]'")
@@ -135,7 +142,8 @@ class TestWithoutAGpu:
         record = read_sidecar(tmp_path / "best.engine")
         assert record.precision_proof["shares"] == {"Float": 1.0}
         assert record.compute_capabilities == ("8.9",)
-        assert not stages_path(tmp_path / "best.engine").exists()
+        manifest = read_manifest(tmp_path / "best.engine")
+        assert set(manifest.members) == {"encoder_ocr.engine", "encoder_frame.engine", "classifier.engine"}
 
 
 @blind
@@ -173,6 +181,28 @@ def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
     assert record.metadata.parity["ok"] is True
     assert {4, 7, 8} <= set(record.metadata.parity["golden"]["batches"])
     assert record.precision_proof["source"] == "engine inspector"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
+def test_with_a_gpu_a_staged_graph_passes_the_gate_and_scores_as_the_onnx_does(late_fusion, flavour):
+    try:
+        status = target.runs_here(TargetOptions(engine=EngineOptions(flavour=flavour)))
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    if not status.ok:
+        pytest.skip(status.detail)
+    # The last --flavor counts.
+    assert run("--checkpoint", late_fusion, "--flavor", flavour, "--batch", "1:4:8").exit_code == 0
+    assert run("--checkpoint", late_fusion, format_name="onnx").exit_code == 0
+    there = open_session(late_fusion.with_suffix(".engine"))
+    assert there.describe()["features_stay"]
+    assert read_manifest(late_fusion.with_suffix(".engine")).parity["ok"] is True
+    here = open_session(late_fusion.with_suffix(".onnx"), device="cpu", measure=False)
+    strips = moving_strips(40)
+    one, other = (score_strips(session, iter(strips), own_inputs(), batch_size=16) for session in (there, here))
+    np.testing.assert_allclose(one.forward, other.forward, atol=1e-3)
+    np.testing.assert_allclose(one.backward, other.backward, atol=1e-3)
 
 
 @pytest.mark.gpu
@@ -217,12 +247,86 @@ def test_a_build_that_is_killed_leaves_nothing_under_the_final_name(checkpoint):
     assert not sidecar_path(checkpoint.with_suffix(".engine")).exists()
 
 
-def test_a_staged_graph_of_an_engine_is_refused(checkpoint):
-    done = run("--checkpoint", checkpoint, "--unverified", "--staged")
-    assert done.exit_code == 2
-    assert "Format 'trt' has no staged graph" in done.stderr
-    with pytest.raises(UsageError, match="written as ONNX only"):
-        load_target("trt").build_part(None, TargetOptions(), Path("encoder.engine"))
+@pytest.fixture
+def late_fusion(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_factories", {**registry._factories, "tiny_late_fusion": tiny_late_fusion})
+    return write_late_fusion(tmp_path / "fusion")
+
+
+@blind
+class TestStages:
+    def test_are_engines_of_their_own_and_say_what_is_known_of_them(self, late_fusion):
+        done = run("--checkpoint", late_fusion, "--unverified", "--json")
+        assert done.exit_code == 0, done.output
+        engine = late_fusion.with_suffix(".engine")
+        assert json.loads(done.stdout)["staged"] == str(stages_path(engine))
+        assert names(late_fusion.parent) == [
+            "best.engine",
+            "best.engine.json",
+            "best.engine.staged",
+            "best.golden.npz",
+            "best.pt",
+        ]
+        manifest = read_manifest(engine)
+        assert set(manifest.members) == {"encoder_ocr.engine", "encoder_frame.engine", "classifier.engine"}
+        assert all((stages_path(engine) / name).read_bytes()[1:4] == b"trt" for name in manifest.members)
+        assert (manifest.parity["ok"], manifest.parity["onnx"]["ok"]) == (None, True)
+        assert manifest.parity["onnx"]["golden"]["batches"] == [1, 16]
+
+    def test_the_command_says_that_they_were_not_run(self, late_fusion):
+        done = run("--checkpoint", late_fusion, "--unverified")
+        assert "best.engine.staged, not run here; the ONNX it was built from: Parity holds" in done.stdout
+
+    def test_stand_beside_those_of_an_onnx_file(self, late_fusion):
+        assert run("--checkpoint", late_fusion, format_name="onnx").exit_code == 0
+        assert run("--checkpoint", late_fusion, "--unverified").exit_code == 0
+        assert open_session(late_fusion.with_suffix(".onnx"), device="cpu").stages is not None
+        assert read_manifest(late_fusion.with_suffix(".engine")) is not None
+
+    def test_are_left_out_on_request_and_older_ones_go(self, late_fusion):
+        assert run("--checkpoint", late_fusion, "--unverified").exit_code == 0
+        assert run("--checkpoint", late_fusion, "--unverified", "--no-staged").exit_code == 0
+        assert not stages_path(late_fusion.with_suffix(".engine")).exists()
+
+    def test_whose_onnx_does_not_agree_are_not_published(self, late_fusion, monkeypatch):
+        monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_classifier)
+        page = late_fusion.with_name("report.json")
+        done = run("--checkpoint", late_fusion, "--unverified", "--report", page)
+        assert done.exit_code == 7
+        assert "staged graph does not agree" in done.stderr
+        titles = [(graph["title"], graph["ok"]) for graph in json.loads(page.read_text())["graphs"]]
+        assert titles == [
+            ("ONNX that the artifact was built from", True),
+            ("ONNX that the staged graph was built from", False),
+        ]
+        assert names(late_fusion.parent) == ["best.golden.npz", "best.pt", "report.json"]
+
+    def test_that_fail_are_published_on_request_with_a_warning(self, late_fusion, monkeypatch):
+        monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_classifier)
+        done = run("--checkpoint", late_fusion, "--unverified", "--allow-parity-failure")
+        assert done.exit_code == 0, done.output
+        assert "The staged graph was published although it failed" in done.stderr
+        assert read_manifest(late_fusion.with_suffix(".engine")).parity["onnx"]["ok"] is False
+
+    def test_of_which_no_cpu_computes_the_onnx_are_unknown(self, late_fusion):
+        done = run("--checkpoint", late_fusion, "--unverified", "--precision", "bf16", "--allow-parity-failure")
+        assert done.exit_code == 0, done.output
+        assert "best.engine.staged, not run here\n" in done.stdout
+        parity = read_manifest(late_fusion.with_suffix(".engine")).parity
+        assert parity["onnx"]["ok"] is None
+        assert "does not compute in bf16" in parity["onnx"]["reason"]
+
+    def test_asked_for_where_frames_are_not_encoded_apart_are_refused(self, checkpoint):
+        done = run("--checkpoint", checkpoint, "--unverified", "--staged")
+        assert done.exit_code == 2
+        assert "cannot be exported in stages" in done.stderr
+
+    def test_what_a_killed_export_left_of_them_is_removed_later(self, late_fusion):
+        left = late_fusion.with_name(".best.cb-tmp-abcdefgh.engine.staged")
+        left.mkdir()
+        os.utime(left, (0, 0))
+        assert run("--checkpoint", late_fusion, "--unverified", "--no-staged").exit_code == 0
+        assert not left.exists()
 
 
 @pytest.mark.parametrize(

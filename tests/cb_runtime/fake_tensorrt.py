@@ -9,9 +9,12 @@ import ctypes
 import enum
 import threading
 import types
+from collections import Counter
 
 import numpy as np
 
+from cb_runtime.backends import METADATA_KEY
+from cb_runtime.contract import TensorSpec, metadata_from_json
 from cb_runtime.trt.sidecar import BatchProfile, EngineRecord, this_platform
 
 
@@ -38,6 +41,8 @@ class FakeCuda:
         self.memory, self.blocks, self.log = memory, {}, []
         self._capturing, self._lock = {}, threading.Lock()
         self._next_stream = 0
+        self.copied = Counter()
+        """Bytes by kind, of copies that were asked for; those of a graph count once."""
 
     def cudaSetDevice(self, index):
         self.log.append(("device", index))
@@ -88,6 +93,7 @@ class FakeCuda:
             work()
 
     def cudaMemcpyAsync(self, to, origin, size, kind, stream):
+        self.copied[kind.name.removeprefix("cudaMemcpy")] += size
         self.put(stream, lambda: ctypes.memmove(to, origin, size))
         return (CudaError.cudaSuccess,)
 
@@ -155,8 +161,8 @@ class FakeContext:
 
     def _compute(self):
         (batch,) = set(self.batches.values())
-        feeds = {spec.name: self._tensor(spec, batch) for spec in self.engine.metadata.inputs}
-        self._tensor(self.engine.metadata.outputs[0], batch)[:] = expected_logits(feeds)
+        feeds = {spec.name: self._tensor(spec, batch) for spec in self.engine.inputs}
+        self._tensor(self.engine.output, batch)[:] = self.engine.compute(feeds)
 
     def _tensor(self, spec, batch):
         shape, dtype = (batch, *spec.shape[1:]), np.dtype(spec.dtype)
@@ -165,11 +171,16 @@ class FakeContext:
 
 
 class FakeEngine:
+    """An engine that computes `expected_logits`."""
+
     def __init__(self, metadata, cuda, profile):
-        self.metadata, self.cuda, self.profile = metadata, cuda, profile
-        self.name, self.fails, self.contexts, self.settings = metadata.to_compact_json(), None, 0, None
-        self.logger, self.context_fails = None, None
-        self.tensors = {spec.name: spec for spec in (*metadata.inputs, *metadata.outputs)}
+        self.inputs, self.output, self.compute = metadata.inputs, metadata.outputs[0], expected_logits
+        self.cuda, self.profile, self.name = cuda, profile, metadata.to_compact_json()
+        self._started()
+
+    def _started(self):
+        self.fails, self.contexts, self.settings, self.logger, self.context_fails = None, 0, None, None, None
+        self.tensors = {spec.name: spec for spec in (*self.inputs, self.output)}
 
     @property
     def num_io_tensors(self):
@@ -196,21 +207,45 @@ class FakeEngine:
         return FakeContext(self)
 
 
+class OnnxEngine(FakeEngine):
+    """An engine whose plan is an ONNX file, computed by ONNX Runtime: what a staged graph gives can be compared."""
+
+    def __init__(self, plan, cuda, profile):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(bytes(plan), providers=["CPUExecutionProvider"])
+        self.inputs, (self.output,) = [_spec(node) for node in session.get_inputs()], map(_spec, session.get_outputs())
+        self.compute = lambda feeds: session.run(None, feeds)[0]
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self.cuda, self.profile = cuda, profile
+        self.name = "" if text is None else metadata_from_json(text).to_compact_json()
+        self._started()
+        # In any order but the network's, as nothing is promised of it.
+        self.tensors = dict(reversed(self.tensors.items()))
+
+
+def _spec(node):
+    dtype = node.type.removeprefix("tensor(").removesuffix(")")
+    return TensorSpec(node.name, {"float": "float32"}.get(dtype, dtype), tuple(node.shape))
+
+
 def fake_tensorrt(engine, version="10.9.0", refusal=None, rtx=False, host_code=False):
-    """Return a module of which `Runtime` opens any plan as `engine`, or refuses it with a message."""
+    """Return a module of which `Runtime` opens any plan as `engine`, which may be made of it, or refuses it."""
 
     class Runtime:
         engine_host_code_allowed = True
 
         def __init__(self, logger):
-            self.logger = engine.logger = logger
+            self.logger = logger
 
         def deserialize_cuda_engine(self, plan):
             assert self.engine_host_code_allowed is host_code
             if refusal:
                 self.logger.log(Severity.ERROR, refusal)
                 return None
-            return engine
+            opened = engine(plan) if callable(engine) else engine
+            opened.logger = self.logger
+            return opened
 
     module = types.SimpleNamespace(__version__=version, ILogger=ILogger, Runtime=Runtime, nptype=np.dtype)
     if rtx:

@@ -10,6 +10,7 @@ from settled_models import OWN, saved
 from cb_export.pipeline import ExportOptions, export_checkpoint
 from cb_export.trt.options import EngineOptions
 from cb_runtime.backends.tensorrt import checked_plan
+from cb_runtime.stages import read_manifest, stages_path
 from cb_runtime.trt.sidecar import BatchProfile
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install 'cb-toolkit[rtx]'")
@@ -47,3 +48,7 @@ def test_an_architecture_becomes_an_engine_in_every_precision(checkpoint, precis
     assert plan[1:4] == b"trt"
     assert record.metadata.precision == precision
     assert record.precision_proof["shares"][TYPES[precision]] >= LEAST[precision], record.precision_proof
+    stages = read_manifest(result.path)
+    assert (stages is not None) == (result.staged is not None)
+    for name in () if stages is None else stages.members:
+        assert (stages_path(result.path) / name).read_bytes()[1:4] == b"trt"
