@@ -95,7 +95,8 @@ def export(
 
     The artifact appears only if it agrees with the checkpoint on its golden samples (exit code 7 otherwise).
 
-    With --format trt it is a TensorRT engine, with a sidecar beside it that has to be copied along.
+    With --format trt it is a TensorRT engine, with a sidecar and, where it can be had, a staged graph beside it; copy
+    them along.
     """
     for module in ("torch", "onnx", "onnxscript"):
         require(module)
