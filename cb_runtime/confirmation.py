@@ -145,7 +145,7 @@ def _change(one: _Caption, other: _Caption, surer: Array, distance: int, margin:
     """
     if one[1] < other[0]:
         return True
-    across = surer[max(one[0], one[1] - distance) : min(one[1], other[1] - distance)]
+    across = surer[max(one[0], one[1] - distance) : max(min(one[1], other[1] - distance), 0)]
     return len(across) > 0 and float(across.mean()) > margin
 
 

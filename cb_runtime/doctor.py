@@ -14,7 +14,7 @@ from typing import Any
 
 from cb_runtime.backends import backend_names, load_backend
 from cb_runtime.engine_choice.cache import cache_file, kept_choices
-from cb_runtime.errors import EXTRA_OF_MODULE
+from cb_runtime.errors import EXTRA_OF_MODULE, StorageError
 from cb_runtime.gpus import cuda_driver
 from cb_runtime.installed import installed_version
 from cb_runtime.video import nvdec
@@ -127,7 +127,10 @@ def nvidia_gpus() -> tuple[int, str]:
 
 def _cache() -> Check:
     """Tell which engines were measured to be fastest, and whether the next measurement can be kept."""
-    file, choices = cache_file(), kept_choices()
+    try:
+        file, choices = cache_file(), kept_choices()
+    except StorageError as error:
+        return Check("cache", "engines", False, str(error), "set CB_CACHE to a folder that can be written")
     place = next(folder for folder in file.parents if folder.exists())
     detail = f"{file} holds {len(choices)} choices of an engine"
     if not (place.is_dir() and os.access(place, os.W_OK)):

@@ -67,7 +67,7 @@ def _surer(forward: NDArray[np.float32], backward: NDArray[np.float32]) -> NDArr
 
 def _is_sure(first: int, frame: int, stop: int, surer: dict[int, NDArray[np.float64]]) -> bool:
     """Tell whether the pairs across a change, within the two captions, are sure of it at every distance."""
-    across = (of[max(first, frame - distance) : min(frame, stop - distance)] for distance, of in surer.items())
+    across = (of[max(first, frame - distance) : max(min(frame, stop - distance), 0)] for distance, of in surer.items())
     return all(pairs.mean() > SURE for pairs in across if len(pairs))
 
 

@@ -12,11 +12,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 
-from cb_runtime.errors import StorageError
+from cb_runtime.errors import InputError, StorageError
 
 _MARK = ".cb-tmp-"
 """Stands in every temporary name, so that no file of the user's is taken for one."""
+
+LONGEST_NAME = 255
+"""Bytes that a file name may have on the file systems in use."""
+
+_ROOM = 64
+"""Bytes that are left for what is put before and behind the stem of a temporary name, or of one that is made of it."""
 
 _STALE_SECONDS = 3600
 """A temporary file untouched for longer was left by a killed process; a younger one may still be written."""
@@ -38,7 +45,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(final)
-        descriptor, name = tempfile.mkstemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent)
+        prefix = f".{short_stem(final)}{_MARK}"
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=final.suffix, dir=final.parent)
         os.close(descriptor)
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
@@ -81,7 +89,8 @@ def atomic_folder(path: str | Path, temporary: Path | None = None) -> Iterator[P
 
 def _temporary_folder(final: Path) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{final.stem}{_MARK}", suffix=final.suffix, dir=final.parent))
+    prefix = f".{short_stem(final)}{_MARK}"
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=final.suffix, dir=final.parent))
     folder.chmod(0o777 & ~_umask())
     return folder
 
@@ -130,6 +139,42 @@ def _replace_folder(final: Path, temporary: Path) -> None:
         temporary.replace(final)
 
 
+def short_stem(path: Path) -> str:
+    """Return a file's stem as names that are made of it have it: one that leaves too little room is cut.
+
+    What is cut off is told apart by a digest.
+    """
+    stem = path.stem
+    room = LONGEST_NAME - _ROOM - len(os.fsencode(path.suffix))
+    if len(os.fsencode(stem)) <= room:
+        return stem
+    digest = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
+    while len(os.fsencode(stem)) > room - len(digest) - 1:
+        stem = stem[:-1]
+    return f"{stem}-{digest}"
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """Return what the system tells of a file or folder; None where there is none.
+
+    Raises InputError where it may not be looked at, or the name is none that a file can have.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Check the name, and your permissions for its folder."
+        ) from error
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path is a file. Raises InputError where that may not be looked at (`Path.is_file`: OSError)."""
+    status = status_of(path)
+    return status is not None and S_ISREG(status.st_mode)
+
+
 def check_writable(folder: str | Path) -> None:
     """Make `folder` when it is missing, and a file in it for a moment. Raises StorageError when either fails."""
     place = Path(folder)
@@ -143,7 +188,7 @@ def check_writable(folder: str | Path) -> None:
 
 def _remove_stale(final: Path) -> None:
     # A temporary file may be another's (`..a.cb-tmp-1.cb-tmp-2.srt`), what stands beside it, or SQLite's journal.
-    stem, suffix = re.escape(final.stem), re.escape(final.suffix)
+    stem, suffix = re.escape(short_stem(final)), re.escape(final.suffix)
     left_over = re.compile(rf"\.+{stem}({re.escape(_MARK)}[a-z0-9_]{{8}})+{suffix}(-journal|\.json|\.staged)?")
     latest = time.time() - _STALE_SECONDS
     with contextlib.suppress(OSError):  # another process may remove it at the same moment; what stays does no harm

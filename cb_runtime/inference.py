@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -27,7 +28,7 @@ from cb_runtime.errors import (
     UsageError,
     error_to_dict,
 )
-from cb_runtime.files import atomic_path, check_writable, sha256_of_file
+from cb_runtime.files import LONGEST_NAME, atomic_path, check_writable, sha256_of_file
 from cb_runtime.inference_record import OutputRecord, read_record, record_path
 from cb_runtime.layout import CaptionLayout
 from cb_runtime.many_videos import VideoProgress, check_jobs, on_videos, told_apart
@@ -68,6 +69,10 @@ class Predicts(Protocol):
         progress: Progress,
     ) -> CaptionTrack:
         """Find the captions of one video."""
+        ...
+
+    def told(self, progress: Progress) -> Progress:
+        """Return `progress`, ending what tells it when all is to end."""
         ...
 
     def shared(self, halt: threading.Event, profile: Profile | None = None) -> AbstractContextManager[Predicts]:
@@ -219,7 +224,7 @@ def _inferred(
         profile=profile,
         progress=progress,
     )
-    written = _write(track, video, settings)
+    written = _write(track, video, settings, predictor.told(progress))
     outputs = settings.outputs_of(video)
     if any(path.exists() and path.samefile(video) for path in outputs.values()):
         digest = _settings_digest(predictor, video, settings)  # results went into the video database itself
@@ -233,6 +238,11 @@ def _inferred(
 def _check_replaceable(video: Path, settings: InferSettings) -> None:
     record = read_record(record_path(settings.output, video))
     for name, path in settings.outputs_of(video).items():
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise InputError(
+                f"The name of {video} is too long: {path.name} would have more than {LONGEST_NAME} bytes. Give the "
+                "video a shorter name, or a link to it with one."
+            )
         if not replaces(name):
             video_db.check_destination(video, path)
         elif path.exists() and not (settings.overwrite or record.vouches_for(path)):
@@ -242,7 +252,7 @@ def _check_replaceable(video: Path, settings: InferSettings) -> None:
             )
 
 
-def _write(track: CaptionTrack, video: Path, settings: InferSettings) -> dict[str, list[str]]:
+def _write(track: CaptionTrack, video: Path, settings: InferSettings, progress: Progress) -> dict[str, list[str]]:
     """Write all outputs; return the digests of all files in the folder that the video's record vouches for."""
     place = record_path(settings.output, video)
     before = read_record(place).outputs
@@ -250,7 +260,7 @@ def _write(track: CaptionTrack, video: Path, settings: InferSettings) -> dict[st
         digests: dict[str, list[str]] = {}
         for name, path in settings.outputs_of(video).items():
             if not replaces(name):
-                write_track(track, path, name)
+                video_db.write(track, path, progress)
                 continue
             temporary = published_together.enter_context(atomic_path(path))
             write_track(track, temporary, name)
@@ -270,7 +280,7 @@ def _settings_digest(predictor: Predicts, video: Path, settings: InferSettings) 
         raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
     decided_by = {
         "cb": version("cb-toolkit"),
-        "model": predictor.model["sha256"],
+        "model": [predictor.model["sha256"], predictor.model.get("precision")],
         "video": [str(video.resolve()), status.st_size, status.st_mtime_ns],
         "decoder": settings.decoder,
         "region": settings.region,

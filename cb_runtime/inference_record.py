@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cb_runtime.files import atomic_path, sha256_of_file
+from cb_runtime.files import atomic_path, sha256_of_file, short_stem
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class OutputRecord:
 
 def record_path(folder: Path, video: Path) -> Path:
     """Return where the record of a video's outputs in `folder` is kept."""
-    return folder / f".{video.stem}.cb-infer.json"
+    return folder / f".{short_stem(video)}.cb-infer.json"
 
 
 def read_record(path: Path) -> OutputRecord:

@@ -262,6 +262,12 @@ class BoundaryPredictor:
             other.session, other._halt = batcher.session(self.session), halt
             yield other
 
+    def told(self, progress: Progress) -> Progress:
+        """Return `progress` for work beside the scoring of a video: as that does, it ends when all is to end."""
+        from cb_runtime.pipeline import Pipeline
+
+        return Pipeline(overlapped=False, halt=self._halt).counting(progress)
+
     def score_video(
         self,
         path: str | Path,

@@ -76,7 +76,8 @@ def near_distances(distances: tuple[int, ...]) -> tuple[int, ...]:
 def unscored(source: FrameSource, distances: tuple[int, ...], message: str, *, timed_out: bool = False) -> ScoredVideo:
     """Return a video of which no frame was scored, with the reason."""
     partial = source.report.partial or timed_out
-    return ScoredVideo(source.info, None, (), (), no_scores(distances), partial, (message,), 0.0, timed_out=timed_out)
+    messages = (*source.report.messages, message)
+    return ScoredVideo(source.info, None, (), (), no_scores(distances), partial, messages, 0.0, timed_out=timed_out)
 
 
 def shortness(frames: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from cb_runtime.contract import OUTPUT_SPECS, ModelMetadata
 from cb_runtime.engine_choice import Choice, open_fastest
 from cb_runtime.errors import ModelError, UsageError
 from cb_runtime.feeds import checked_answer, checked_batch, no_answer
+from cb_runtime.files import is_file
 from cb_runtime.parity import TOLERANCES
 from cb_runtime.stages import Stages
 
@@ -152,7 +153,7 @@ def open_session(
         raise UsageError(f"Unknown precision {precision!r}. Choose auto, {', '.join(TOLERANCES)}.")
     packed = file.suffix.lower() == PACKAGE
     _, plain = backend_for(file, "auto" if packed else backend)
-    if not file.is_file():
+    if not is_file(file):
         raise ModelError(f"Model {file} does not exist.")
     if public_key is not None and not packed:
         raise UsageError(f"A public key is for packages ({PACKAGE}): {file.name} has no signature to check.")

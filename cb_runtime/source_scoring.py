@@ -85,7 +85,8 @@ def score_source(
                     progress("Looking closer", len(closer), len(doubts))
     seconds = time.perf_counter() - began
     messages = (*source.report.messages, *([limit.message(len(pts))] if late else shortness(len(pts))))
-    if limit.ended_something and not late:
+    timed_out = limit.ended_something
+    if timed_out and not late:
         messages += (limit.message_of_closer_looks(len(closer), len(doubts)),)
     messages += (*layout.doubts(), *ocr_shift(session.metadata, layout))
     return ScoredVideo(
@@ -94,11 +95,11 @@ def score_source(
         pts,
         durations,
         scores,
-        partial or late,
+        partial or timed_out,
         messages,
         seconds,
         products,
         cuts.staying,
         closer,
-        timed_out=late,
+        timed_out=timed_out,
     )

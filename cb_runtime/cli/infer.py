@@ -162,7 +162,8 @@ def infer(report: Report, **options: Any) -> None:  # noqa: ANN401  (the options
     except StorageError as error:
         ending = error  # no further video can be written, but those before are told
     model = predictor.model
-    report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")
+    if not (outcomes and all(outcome.resumed for outcome in outcomes)):
+        report.print(f"Ran {model['name']} with {model['backend']} on {model['device']} ({model['reason']}).")
     document = {"model": model, "videos": [outcome.to_dict() for outcome in outcomes]}
     if profile is not None:
         document["profile"] = _show_profile(report, profile, options["profile"])
@@ -182,10 +183,10 @@ def _show_profile(report: Report, profile: Profile, path: Path) -> dict[str, Any
 
 def _videos(places: Sequence[Path]) -> list[Path]:
     """Return the videos named, and those in the folders named. Raises InputError for a folder without any."""
-    from cb_runtime.video.folder import find_videos
+    from cb_runtime.video.folder import find_videos, is_folder
 
     return list(
-        dict.fromkeys(video for place in places for video in (find_videos(place) if place.is_dir() else [place]))
+        dict.fromkeys(video for place in places for video in (find_videos(place) if is_folder(place) else [place]))
     )
 
 

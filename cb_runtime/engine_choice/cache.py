@@ -27,11 +27,17 @@ Identity = Mapping[str, Any]
 
 
 def cache_file() -> Path:
-    """Return where choices are kept: `engines.json` in `CB_CACHE`, else in `cb` of the user's cache folder."""
+    """Return where choices are kept: `engines.json` in `CB_CACHE`, else in `cb` of the user's cache folder.
+
+    Raises StorageError for a user without a home folder, as in some containers, where neither is named.
+    """
     if os.environ.get("CB_CACHE"):
         return Path(os.environ["CB_CACHE"]) / "engines.json"
     folder = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(folder) if folder else Path.home() / ".cache") / "cb" / "engines.json"
+    try:
+        return (Path(folder) if folder else Path.home() / ".cache") / "cb" / "engines.json"
+    except RuntimeError as error:
+        raise StorageError("This user has no home folder to keep choices in. Set CB_CACHE to a folder.") from error
 
 
 def kept_choices() -> dict[str, Any]:
@@ -40,7 +46,7 @@ def kept_choices() -> dict[str, Any]:
         document = json.loads(cache_file().read_text(encoding="utf-8"))
         choices = document["choices"] if document["schema"] == SCHEMA else {}
         return dict(choices)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, StorageError):
         return {}
 
 

@@ -48,6 +48,9 @@ def subtitles(track: CaptionTrack, unit: Fraction, escaped: Callable[[str], str]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all; line ends are written as given."""
+    """Write UTF-8 text, whole or not at all; line ends are written as given.
+
+    What is no character, as in file names that are no UTF-8, is written as an escape, which JSON reads back as it was.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")

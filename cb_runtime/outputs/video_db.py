@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cb_runtime.errors import InputError
 from cb_runtime.files import atomic_path
+from cb_runtime.progress import Progress, no_progress
 from cb_runtime.results import CaptionTrack
 from cb_runtime.video.types import VideoInfo
 
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
 
 SUFFIX = ".db"
 
+_OF_THE_SAME_VIDEO = ("width", "height", "time_base", "duration_seconds")
+"""What is compared besides the name, to tell whether a database is of a video."""
 
-def write(track: CaptionTrack, path: Path) -> None:
+
+def write(track: CaptionTrack, path: Path, progress: Progress = no_progress) -> None:
     """Add the captions to the video database at `path`; make it first when there is none, or none with frames.
+
+    Args:
+        track: The captions of one video.
+        path: The database.
+        progress: Told of every frame that is copied; what it raises ends the copying, and nothing is written.
 
     Raises InputError when `path` is something else than a database of this video, or the video is gone.
     """
@@ -30,7 +39,7 @@ def write(track: CaptionTrack, path: Path) -> None:
         _append(track, path)
         return
     with atomic_path(path) as temporary:
-        _copy_frames(track, temporary)
+        _copy_frames(track, temporary, progress)
         _append(track, temporary)
 
 
@@ -44,7 +53,7 @@ def check_destination(video: Path, path: Path) -> None:
             _check_same_video(source.info, stored)
 
 
-def _copy_frames(track: CaptionTrack, path: Path) -> None:
+def _copy_frames(track: CaptionTrack, path: Path, progress: Progress) -> None:
     from cb_runtime.video import open_source
     from cb_runtime.video.database import VideoDatabase, copy_video_database, write_video_database
 
@@ -52,7 +61,14 @@ def _copy_frames(track: CaptionTrack, path: Path) -> None:
         if isinstance(source, VideoDatabase):
             copy_video_database(track.video.path, path)
         else:
-            write_video_database(path, source, track.layout)
+            write_video_database(path, source, track.layout, progress=_copying(progress))
+
+
+def _copying(progress: Progress) -> Progress:
+    def told(phase: str, done: int, total: int | None = None) -> None:
+        progress("Storing frames", done, total)
+
+    return told
 
 
 def _append(track: CaptionTrack, path: Path) -> None:
@@ -80,12 +96,17 @@ def _bare(track: CaptionTrack, path: Path) -> bool:
 def _check_same_video(video: VideoInfo, stored: VideoDatabase) -> None:
     info = stored.info
     name = _video_name(video.path)
-    same = (info.width, info.height, info.time_base) == (video.width, video.height, video.time_base)
+    same = all(getattr(info, one) == getattr(video, one) for one in _OF_THE_SAME_VIDEO)
     if not same or stored.name != name:
         raise InputError(
-            f"{info.path} holds another video ({stored.name}, {info.width}x{info.height}), not {name} "
-            f"({video.width}x{video.height}). Move it away, or choose another folder with --output."
+            f"{info.path} holds another video ({stored.name}, {_in_short(info)}), not {name} ({_in_short(video)}). "
+            "Move it away, or choose another folder with --output."
         )
+
+
+def _in_short(info: VideoInfo) -> str:
+    seconds = "" if info.duration_seconds is None else f", {info.duration_seconds:.3f} s"
+    return f"{info.width}x{info.height}{seconds}"
 
 
 def _video_name(path: Path) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cb_runtime.errors import ContractError, ModelError
-from cb_runtime.files import atomic_path, write_error
+from cb_runtime.files import atomic_path, is_file, write_error
 from cb_runtime.golden import GoldenSamples, load_golden_samples
 from cb_runtime.package.manifest import GOLDEN, MANIFEST, SIGNATURE, Artifact, Manifest, manifest_from_bytes
 from cb_runtime.package.signature import check_signature, load_public_key, sign_manifest
@@ -109,7 +109,7 @@ def open_package(path: str | Path, public_key: str | Path | None = None) -> Pack
         MissingPackageError: `cryptography` is not installed, and a key was given.
     """
     file = Path(path)
-    if not file.is_file():
+    if not is_file(file):
         raise ModelError(f"Package {file} does not exist.")
     key = None if public_key is None else load_public_key(public_key)
     with _reading(file), zipfile.ZipFile(file) as archive:

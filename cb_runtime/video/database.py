@@ -57,14 +57,14 @@ class VideoDatabase:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._closed = False
-        with opened(self._path) as connection:
-            self._values = read_values(connection)
-            (self._count,) = connection.execute("SELECT count(*) FROM frames").fetchone()
         try:
+            with opened(self._path) as connection:
+                self._values = read_values(connection)
+                (self._count,) = connection.execute("SELECT count(*) FROM frames").fetchone()
             self._layout = layout_of(self._values)
             self._report = self._stored_report()
             self._info = self._stored_info()
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(
                 f"{self._path} is damaged (table 'video': {error!r}). Write it again from the video."
             ) from error
@@ -147,8 +147,13 @@ class VideoDatabase:
             report.messages.append(f"{damaged} damaged pictures in {self._path.name} left out.")
 
     def _window(self, region: Box | None) -> _Window:
-        if region is None or self._layout is None:
+        if region is None:
             return (slice(None), slice(None))
+        if self._layout is None:
+            raise InputError(
+                f"{self._path} holds no frames: no text was seen in {self.name} when it was written. Give that video "
+                "itself, with --region."
+            )
         stored = self._layout.region
         left, top = region.left - stored.left, region.top - stored.top
         if left < 0 or top < 0 or region.right > stored.right or region.bottom > stored.bottom:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cb_runtime.errors import InputError, StorageError
+from cb_runtime.files import is_file
 from cb_runtime.layout import CaptionLayout, layout_from_dict
 
 APPLICATION_ID = 0x63625644
@@ -62,7 +63,7 @@ def connect(path: Path) -> sqlite3.Connection:
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a video database. Raises InputError when the file is missing or is not one of this schema."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path} does not exist or is no file, expected a video database. Check its name.")
     with explained(path), closing(connect(path)) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

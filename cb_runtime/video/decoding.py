@@ -172,9 +172,9 @@ class StreamEnd:
         self._inexact = _INEXACT_FRAMES / (rate or Fraction(25)) / time_base
         self._reached = 0
 
-    def saw(self, frame: av.VideoFrame) -> None:
+    def reached(self, pts: int) -> None:
         """Note how far the video has come."""
-        self._reached = (frame.pts or 0) + (frame.duration or 0)
+        self._reached = pts
 
     def check(self, report: DecodeReport) -> None:
         """Set `report.truncated` when more is missing than stated lengths are usually wrong by."""

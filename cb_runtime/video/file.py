@@ -139,21 +139,30 @@ class VideoFile:
 
     def _all_frames(self, region: Box | None, report: DecodeReport) -> Iterator[Frame]:
         reader = RegionReader(self._info.width, self._info.height, self._orientation, region)
-        end = StreamEnd(self._end, self._info.time_base, self._info.average_rate)
+        end = self._stream_end()
         report.messages += self._remarks
         try:
             with self._opened() as (container, stream):
                 for decoded in read_frames(container, stream, report):
                     if self._closed:
                         return
-                    end.saw(decoded)
+                    end.reached((decoded.pts or 0) + (decoded.duration or 0))
                     yield self._frame(decoded, report, reader, report.frames)
             end.check(report)
         finally:
             report.messages += self._problems(report)
 
+    def _stream_end(self) -> StreamEnd:
+        return StreamEnd(self._end, self._info.time_base, self._info.average_rate)
+
     def _sampled_frames(self, count: int, report: DecodeReport) -> Iterator[Frame]:
-        yield from self._sought_frames(self._targets(count), None, report)
+        targets, last = self._targets(count), None
+        for last in self._sought_frames(targets, None, report):
+            yield last
+        if last is not None and self._start + last.pts < targets[-1]:
+            end = self._stream_end()
+            end.reached(self._start + last.pts + last.duration)
+            end.check(report)
         report.messages += self._problems(report)
 
     def _sought_frames(self, targets: list[int], region: Box | None, report: DecodeReport) -> Iterator[Frame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 
 import av
 from av.container import InputContainer
@@ -13,6 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from cb_runtime.errors import InputError
+from cb_runtime.files import status_of
 from cb_runtime.video.nvdec import acceleration, cannot_open, check_codec
 
 _TEXT_DEMUXERS = {"tty"}
@@ -58,11 +60,12 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _opened_container(path: Path) -> InputContainer:
-    if not path.exists():
+    status = status_of(path)
+    if status is None:
         raise InputError(f"{path} does not exist. Check the name of the video.")
-    if path.is_dir():
+    if S_ISDIR(status.st_mode):
         raise InputError(f"{path} is a folder, expected a video file. Name the videos in it, e.g. {path}/*.mp4")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes), expected a video file. Get it anew from where it came from.")
     try:
         return av.open(_name(path), mode="r", metadata_errors="replace")

@@ -56,11 +56,16 @@ class _Seeker:
         self._container, self._stream, self._report = container, stream, report
         self._early, self._far = (round(seconds / stream.time_base) for seconds in (_EARLY_SECONDS, _SEEK_SECONDS))
         self._start, self._aim = start, start
+        # What may be left out is told packet by packet, which the decoder of AV1 reads only when it is opened: it must
+        # be open before, or what it may leave out of the way to the first frame is left out to the end.
+        stream.codec_context.open(strict=False)
 
     def nearest(self, targets: Sequence[int]) -> Iterator[av.VideoFrame]:
         position, given = self._start, self._start - 1
         decoded = self._decoded()
         for target in targets:
+            if given >= target:
+                continue
             self._aim = target - self._early
             if self._pays(position):
                 decoded = self._sought(target, decoded)

@@ -248,6 +248,20 @@ def test_resume_leaves_out_what_is_done_and_does_the_rest(run, video, tmp_path, 
     assert [(entry["resumed"], entry["captions"]) for entry in entries] == [(True, 1), (False, 1)]
 
 
+def test_a_run_that_had_nothing_to_do_does_not_say_what_it_ran_with(run, video):
+    assert "Ran best.onnx with onnxruntime" in run(video).stdout
+    assert "Ran" not in run(video, "--resume").stdout
+
+
+def test_resume_does_again_what_another_arithmetic_made(run, video, count_predictions, monkeypatch):
+    run(video)
+    model = BoundaryPredictor.model.func
+    other = property(lambda self: {**model(self), "precision": "bf16"})
+    monkeypatch.setattr(BoundaryPredictor, "model", other)
+    run(video, "--resume")
+    assert count_predictions == ["film.mp4"] * 2
+
+
 def test_without_resume_everything_is_done_again(run, video, count_predictions):
     run(video)
     run(video)

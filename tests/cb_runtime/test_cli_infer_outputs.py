@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +15,9 @@ from tiny_models import CAPTION, EMPTY, REGION_TEXT, bright_video, levels_of, ti
 
 from cb_runtime import inference
 from cb_runtime.cli import main
+from cb_runtime.pipeline.stage import Halted
 from cb_runtime.predictor import BoundaryPredictor
+from cb_runtime.progress import no_progress
 
 RUNS = ((EMPTY, 6), (CAPTION, 10), (EMPTY, 4))
 MINE = "1\n00:00:01,000 --> 00:00:02,000\nwritten by hand\n"
@@ -130,6 +133,60 @@ class TestVideoDatabase:
         assert "holds another video (first.mp4" in result.stderr
         assert visible(out) == ["second.db"]
         assert scored == ["first.mp4"]
+
+    def test_of_an_earlier_cut_of_the_video_is_refused(self, run, videos, out, scored):
+        run(videos[0], "--format", "video_db")
+        bright_video(videos[0], levels_of(*RUNS, (EMPTY, 30)))
+        result = run(videos[0], "--format", "video_db")
+        assert result.exit_code == 3
+        assert "holds another video (first.mp4, 320x160, 0.800 s), not first.mp4 (320x160, 2.000 s)" in result.stderr
+        assert scored == ["first.mp4"]
+
+    def test_copying_tells_how_far_it_is_and_ends_when_the_run_does(self, model, videos, out, monkeypatch):
+        predictor = BoundaryPredictor(model)
+        settings = inference.InferSettings(out, ("video_db",), region=REGION_TEXT)
+        told = []
+        list(inference.infer_videos(predictor, videos[:1], settings, lambda *phase: told.append(phase)))
+        assert told[-1] == ("Storing frames", 20, 20)
+
+        def stopped(phase, done, total=None):
+            if "Storing frames" in phase and done == 5:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(inference.infer_videos(predictor, videos[1:2], settings, stopped))
+        assert visible(out) == ["first.db"]
+
+    def test_copying_ends_when_another_video_ends_the_run(self, model, videos, out):
+        """With several videos at once, each ends at its next frame."""
+        with BoundaryPredictor(model).shared(halt := threading.Event()) as shared:
+            halt.set()
+            with pytest.raises(Halted):
+                shared.told(no_progress)("Storing frames", 1, 20)
+
+
+@pytest.mark.parametrize("formats", ["srt,json", "csv,vtt,ass,video_db"])
+@pytest.mark.parametrize("name", ["caf\udce9", "日" * 80, "x" * 245])
+def test_any_name_of_a_video_will_do(run, videos, out, name, formats):
+    video = videos[0].rename(videos[0].with_name(f"{name}.mp4"))
+    for more in ([], ["--resume"]):
+        result = run(video, videos[1], "--format", formats, "--json", *more)
+        assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir() if path.suffix == f".{formats.split(',')[0]}"} == {
+        f"{name}.{formats.split(',')[0]}",
+        f"second.{formats.split(',')[0]}",
+    }
+    if "json" in formats:
+        document = json.loads((out / f"{name}.json").read_text())
+        assert document["video"]["path"] == str(video)
+
+
+def test_a_name_too_long_for_an_output_is_told_before_any_scoring(run, videos, out, scored):
+    video = videos[0].rename(videos[0].with_name("x" * 251 + ".mp4"))
+    result = run(video, videos[1])
+    assert result.exit_code == 6
+    assert "would have more than 255 bytes. Give the video a shorter name" in result.stderr
+    assert scored == ["second.mp4"]
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_any_scoring(model, videos, tmp_path, scored):

@@ -53,6 +53,13 @@ def test_a_change_that_only_close_pairs_see_is_none():
     assert decoded(TWO, ONE) == [(10, 34)]
 
 
+@pytest.mark.parametrize("before", [0, 3, 9])
+def test_captions_too_short_for_a_far_pair_are_judged_alike_wherever_they_stand(before):
+    """Near the beginning, the last pair across their change would have a negative number."""
+    contents = "." * before + "aaabbb" + "." * 9 + "".join(letter * 12 for letter in "cdef")
+    assert decoded(contents, contents, min_frames=1)[0] == (before, before + 6)
+
+
 def test_a_change_that_far_pairs_see_too_is_kept():
     assert decoded(TWO, TWO) == [(10, 22), (22, 34)]
 

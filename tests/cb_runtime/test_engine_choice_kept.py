@@ -3,6 +3,7 @@
 import json
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from needed_cores import needs_two_cores
 from test_engine_choice import golden
 from tiny_models import tiny_model
 
+from cb_runtime import doctor
 from cb_runtime.backends import OpenOptions
 from cb_runtime.backends import onnxruntime as ort_backend
 from cb_runtime.contract import ModelMetadata
 from cb_runtime.engine_choice import Choice, Trial, Way, cache, identity, opening
-from cb_runtime.engine_choice.cache import cache_file, keep_choice, kept_choice, kept_choices
+from cb_runtime.engine_choice.cache import cache_file, keep, keep_choice, kept_choice, kept_choices
 from cb_runtime.engine_choice.choosing import TIE
 from cb_runtime.errors import UsageError
 from cb_runtime.golden import golden_path
@@ -240,3 +242,16 @@ def test_the_model_in_the_box_is_measured_for_real_and_decides_as_pytorch_did():
     again = open_session(default_model_path()).describe()
     assert again["engine_choice"] == {**choice, "from_cache": True}
     assert again["backend"] == session.describe()["backend"] == choice["way"]["backend"]
+
+
+def test_a_user_without_a_home_folder_measures_each_time_and_is_told(monkeypatch):
+    for name in ("CB_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert kept_choices() == {}
+    assert "no home folder to keep choices in. Set CB_CACHE" in keep({"a": 1}, {"b": 2})
+    assert not doctor._cache().ok

@@ -3,11 +3,12 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from cb_runtime import files
-from cb_runtime.errors import StorageError
+from cb_runtime.errors import InputError, StorageError
 from cb_runtime.files import atomic_folder, atomic_path, check_writable, folder_beside, sha256_of_file
 
 
@@ -195,3 +196,45 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="folder cannot be written"):
         fill(tmp_path / "file" / "folder", "x")
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日", "\udce9"])
+@pytest.mark.parametrize("length", [100, 251])
+def test_a_name_as_long_as_a_file_can_have_is_written(tmp_path, letter, length):
+    place = tmp_path / (letter * (length // len(os.fsencode(letter))) + ".txt")
+    write(place, "hello")
+    with atomic_folder(place.with_suffix(".dir")) as folder:
+        (folder / "a").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {place.name, place.with_suffix(".dir").name}
+
+
+def test_names_that_differ_at_the_end_alone_are_still_told_apart_where_they_are_cut():
+    one, other = (files.short_stem(Path("x" * 240 + end + ".json")) for end in "ab")
+    assert one != other
+    assert max(len(one), len(other)) < 200
+    assert files.short_stem(Path("film.mp4")) == "film"
+
+
+def test_what_a_killed_writer_left_behind_of_a_long_name_is_removed(tmp_path):
+    place = tmp_path / ("x" * 250 + ".txt")
+    with atomic_path(place) as temporary:
+        left = temporary.with_name(temporary.name.replace(temporary.stem[-8:], "abcdefgh"))
+        left.touch()
+        os.utime(left, (0, 0))
+    write(place, "hello")
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+
+
+@pytest.mark.parametrize(("error", "there"), [(FileNotFoundError, False), (NotADirectoryError, False)])
+def test_what_is_not_there_is_no_file(monkeypatch, error, there):
+    monkeypatch.setattr(Path, "stat", lambda self, **options: (_ for _ in ()).throw(error()))
+    assert files.is_file(Path("a")) is there
+
+
+def test_what_may_not_be_looked_at_is_an_error_that_says_so(monkeypatch):
+    def refused(self, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(InputError, match=r"locked/a\.mp4 cannot be read: Permission denied\. Check the name"):
+        files.is_file(Path("locked/a.mp4"))

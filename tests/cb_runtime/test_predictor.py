@@ -231,6 +231,20 @@ def test_a_video_without_text_has_no_captions_and_says_what_to_do(model, source)
     assert track.messages == (NO_TEXT,)
 
 
+def test_a_video_without_text_that_is_damaged_says_that_too(model, source):
+    class Blind:
+        engine, version = "blind", "1"
+
+        def __call__(self, image):
+            return []
+
+    made = source([EMPTY] * 5)
+    made.report = DecodeReport(frames=1, errors=4, messages=["4 packets could not be decoded."])
+    track = BoundaryPredictor(model).predict_video("x", detector=Blind())
+    assert track.partial
+    assert track.messages == ("4 packets could not be decoded.", NO_TEXT)
+
+
 def test_a_second_place_that_looks_like_captions_is_pointed_out(model, source):
     class TwoPlaces:
         engine, version = "two", "1"

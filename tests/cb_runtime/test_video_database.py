@@ -131,7 +131,7 @@ def test_a_video_without_text_is_stored_without_frames(video, tmp_path):
     write_video_database(tmp_path / "v.db", video, None)
     source = open_source(tmp_path / "v.db")
     assert source.layout is None
-    assert list(source.frames()) == list(source.sample(5)) == list(source.frames(Box(0, 0, 2, 2))) == []
+    assert list(source.frames()) == list(source.sample(5)) == []
 
 
 def test_a_partial_video_gives_a_partial_database(tmp_path):
@@ -340,3 +340,19 @@ def test_the_file_is_plain_sqlite_that_other_tools_can_read(database):
     assert tables == {"video", "frames", "captions", "runs", "results"}
     assert jpeg[:3] == b"\xff\xd8\xff"
     assert json.loads(layout)["region"] == list(REGION.as_tuple())
+
+
+def test_a_region_of_a_video_that_was_stored_without_frames_is_refused(video, tmp_path):
+    write_video_database(tmp_path / "bare.db", video, None)
+    stored = open_source(tmp_path / "bare.db")
+    assert list(stored.frames()) == []
+    with pytest.raises(InputError, match=r"bare\.db holds no frames: no text was seen in v\.mp4.*--region"):
+        stored.frames(REGION)
+
+
+@pytest.mark.parametrize("value", ["{", "[1, 0]"])
+def test_values_that_cannot_be_read_are_told_as_damage(database, value):
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE video SET value = ? WHERE key = 'time_base'", [value])
+    with pytest.raises(InputError, match=r"is damaged .*Write it again from the video"):
+        VideoDatabase(database)

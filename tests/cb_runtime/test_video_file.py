@@ -199,6 +199,20 @@ class TestDamage:
         assert 2 < len(list(video.frames())) < FRAMES
         assert video.report.truncated
 
+    @pytest.mark.parametrize("name", ["v.mkv", "v.mp4"])
+    def test_samples_of_a_truncated_file_tell_that_it_is(self, tmp_path, name):
+        """Where no text is seen in them, nothing else is read."""
+        options = {"container_options": {"movflags": "faststart"}} if name == "v.mp4" else {}
+        path = make_video(tmp_path / name, frames=200, **options)
+        whole = VideoFile(path)
+        list(whole.sample(12))
+        assert not whole.report.partial
+        cut_off(path, 0.5)
+        video = VideoFile(path)
+        assert len(list(video.sample(12))) < 12
+        assert video.report.truncated
+        assert any("s could not be read: the file is cut off" in message for message in video.report.messages)
+
     def test_a_video_cut_before_its_index_is_refused(self, tmp_path):
         path = make_video(tmp_path / "v.mp4")
         cut_off(path, 0.6)

@@ -1,5 +1,6 @@
 """Promises about reaching frames of video files without decoding all of them."""
 
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,3 +87,20 @@ def test_any_frame_is_reached_from_the_beginning_of_the_file(tmp_path, name):
     for wanted in [*list(by_pts)[3::37], list(by_pts)[-1]]:
         (again,) = video.again([wanted])
         assert np.array_equal(again.image, by_pts[wanted])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libsvtav1", "mpeg4", "libvpx-vp9"])
+def test_frames_of_any_codec_are_reached_again(tmp_path, codec):
+    video = VideoFile(make_video(tmp_path / "v.mkv", frames=90, codec=codec, key_every=30, b_frames=0))
+    by_pts = {frame.pts: frame.image for frame in video.frames()}
+    for wanted in list(by_pts)[5::12]:
+        again = {frame.pts: frame.image for frame in video.again([wanted])}
+        assert again.keys() == {wanted}, "a frame that the decoder took for one that it may leave out"
+        assert np.array_equal(again[wanted], by_pts[wanted])
+
+
+def test_a_picture_that_is_held_is_one_sample_and_brings_none_of_its_neighbours(tmp_path):
+    tick = Fraction(1, 25)
+    held = [*range(25), *range(525, 550)]  # for twenty of twenty-two seconds
+    video = VideoFile(make_video(tmp_path / "v.mp4", frames=50, pts=held, time_base=tick, b_frames=0))
+    assert [float(sample.pts * video.info.time_base) for sample in video.sample(22)] == [0.52, 21.0, 21.52]
