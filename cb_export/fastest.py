@@ -106,6 +106,8 @@ def build_fastest(
             tried[name] = str(built.report.golden) if built.report else str(built.report)
             if built.report:
                 passed[name] = built
+            elif options.on_judged is not None:
+                options.on_judged(built.report.judged(f"{name}, left out"))
         if not passed:
             told = "\n".join(f"{name}: {reason}" for name, reason in tried.items())
             raise ParityError(f"No precision passes the parity gate; nothing was published.\n{told}")

@@ -158,6 +158,11 @@ def _check_precision(target: Target, options: ExportOptions) -> None:
             f"Format '{options.format}' is written in {', '.join(target.PRECISIONS)} or auto, not in "
             f"'{options.precision}'.{missing and missing + 'try --format trt.'}"
         )
+    if options.precision == AUTO and options.allow_parity_failure:
+        raise UsageError(
+            "--precision auto takes the fastest that passes the parity gate. Name a precision to use "
+            "--allow-parity-failure."
+        )
     if options.calibration is not None and options.precision not in ("int8", AUTO):
         raise UsageError("--calibration is what --precision int8 is calibrated on. Leave it out.")
 

@@ -31,7 +31,7 @@ def beside(target: Target, place: Path, temporary: Path) -> Iterator[None]:
 def check_golden_place(source: Source, place: Path, options: ExportOptions) -> None:
     """Refuse an output name under which golden samples stand that must not be replaced.
 
-    Those of another checkpoint, and the checkpoint's own when more pairs than they are to be published.
+    Those of another checkpoint, and the checkpoint's own when others, or more pairs than they are, would be published.
     """
     owner, kept = place.with_suffix(source.checkpoint.suffix), golden_path(place)
     if options.judge is not None and kept.is_file() and kept.samefile(source.golden_file):
@@ -39,12 +39,8 @@ def check_golden_place(source: Source, place: Path, options: ExportOptions) -> N
             f"--judge writes its pairs with the golden samples beside the artifact, where {kept} of the checkpoint "
             "stands and has to stay as it is. Choose another --output."
         )
-    foreign = owner.is_file() and not owner.samefile(source.checkpoint)
-    if foreign and kept.is_file() and sha256_of_file(kept) != sha256_of_file(source.golden_file):
-        raise UsageError(
-            f"{kept} belongs to {owner}, and the golden samples of {source.checkpoint} would replace it. "
-            "Choose another --output."
-        )
+    if owner.is_file() and kept.is_file() and sha256_of_file(kept) != sha256_of_file(source.golden_file):
+        raise UsageError(f"{kept} belongs to {owner}; {source.golden_file} would replace it. Choose another --output.")
 
 
 def golden_copy(source: Path, place: Path) -> AbstractContextManager[Path | None]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cb_core.checkpoint import load_checkpoint, model_from_checkpoint
+from cb_core.checkpoint import model_from_checkpoint
 from cb_core.deployment import DeploymentModel
-from cb_core.models import DEFAULT, starting_checkpoint
+from cb_core.models import DEFAULT, load_starting_checkpoint, starting_checkpoint
 from cb_core.registry import load_plugin
 from cb_export.calibration import Calibration, calibration_from_dataset, calibration_from_golden
 from cb_export.gate import Run, check_reference, reference_from_model, run_in_batches
@@ -63,8 +63,8 @@ def read_source(checkpoint: Path, options: ExportOptions) -> Source:
     for plugin in options.plugins:
         load_plugin(plugin)
     in_the_box = str(checkpoint) == DEFAULT
+    loaded = load_starting_checkpoint(str(checkpoint))
     checkpoint = starting_checkpoint(str(checkpoint))
-    loaded = load_checkpoint(checkpoint)
     golden_file = options.golden or golden_path(default_model_path() if in_the_box else checkpoint)
     if not golden_file.is_file():
         raise ModelError(

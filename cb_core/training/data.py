@@ -16,7 +16,7 @@ from cb_core.training.config import Hyperparameters
 from cb_core.training.mining import PairMemory
 from cb_core.training.model_choice import ModelChoice
 from cb_core.training.sampling import EpochSampler, SeededPairs, SharedPairs
-from cb_runtime.contract import LABELS, ModelMetadata
+from cb_runtime.contract import LABELS, Decoding, ModelMetadata
 from cb_runtime.cores import usable_cores
 
 MAX_WORKERS = 12
@@ -36,8 +36,14 @@ class Splits:
         counts = self.train.class_counts()
         return [counts[label] for label in LABELS]
 
-    def metadata(self, model: ModelChoice, git_commit: str | None) -> ModelMetadata:
-        """Return the contract of a model that is trained on these splits."""
+    def metadata(self, model: ModelChoice, git_commit: str | None, decoding: Decoding) -> ModelMetadata:
+        """Return the contract of a model that is trained on these splits.
+
+        Args:
+            model: Architecture and inputs.
+            git_commit: Of the code that trains it.
+            decoding: How its answers become captions until `cb tune` knows better: that of the model it begins as.
+        """
         summary = self.train.summary
         return ModelMetadata(
             architecture_name=model.architecture_name,
@@ -45,6 +51,7 @@ class Splits:
             preprocessing=summary.preprocessing,
             ocr_viz_variant=self.train.ocr_viz_variant,
             use_font_embedding=model.use_font_embedding,
+            decoding=decoding,
             fontclip_model_version=summary.fontclip_model_version if model.use_font_embedding else None,
             ocr_engine=summary.ocr_engine,
             ocr_engine_version=summary.ocr_engine_version,

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from cb_core.checkpoint import Checkpoint, load_checkpoint
-from cb_core.models import starting_checkpoint
+from cb_core.models import load_starting_checkpoint
 from cb_core.provenance import code_commit
 from cb_core.registry import get_model_info
 from cb_core.tracking.recorder import start_experiment
@@ -31,7 +31,7 @@ from cb_core.training.record import BEST, LAST, RunRecord
 from cb_core.training.report import EpochReport, TrainingResult
 from cb_core.training.sampling import derived_seed
 from cb_core.training.state import RunState, check_same_conditions, restore, run_state
-from cb_runtime.contract import ModelMetadata
+from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.errors import UsageError
 from cb_runtime.interruption import sigterm_as_interrupt
 from cb_runtime.progress import Progress, no_progress
@@ -114,7 +114,8 @@ def _prepare(config: RunConfig, warn: Warn) -> _Run:
     settings = _settings(config, checkpoint, choice)
     accelerator = make_accelerator(settings, config.device)
     splits = open_splits(config.dataset, choice, settings)
-    metadata = splits.metadata(choice, code_commit())
+    begun = checkpoint or origin
+    metadata = splits.metadata(choice, code_commit(), begun.metadata.decoding if begun else Decoding())
     state = RunState()
     if checkpoint is not None:
         check_same_conditions(checkpoint, accelerator.mixed_precision, metadata.dataset_digest)
@@ -141,7 +142,7 @@ def _stopped_run(config: RunConfig, warn: Warn) -> Checkpoint | None:
 
 def _origin(config: RunConfig) -> Checkpoint | None:
     place = config.hyperparameters.get("start_from")
-    return None if place is None else load_checkpoint(starting_checkpoint(place))
+    return None if place is None else load_starting_checkpoint(place)
 
 
 def _settings(config: RunConfig, checkpoint: Checkpoint | None, choice: ModelChoice) -> Hyperparameters:

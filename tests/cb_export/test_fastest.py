@@ -95,10 +95,19 @@ def test_with_a_real_clock_one_of_those_that_pass_is_chosen(tmp_path):
 
 def test_where_none_passes_nothing_is_published(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_target, "_onnx_from_graph", wrong_bias)
-    failed = run("--checkpoint", write_run(tmp_path), "--precision", "auto")
+    page = tmp_path / "report.json"
+    failed = run("--checkpoint", write_run(tmp_path), "--precision", "auto", "--report", page)
     assert failed.exit_code == 7
+    graphs = {graph["title"]: graph["ok"] for graph in json.loads(page.read_text())["graphs"]}
+    assert graphs["fp32, left out"] is False
     assert "No precision passes the parity gate" in failed.stderr
     assert not (tmp_path / "best.onnx").exists()
+
+
+def test_it_takes_none_that_fails_even_if_that_were_allowed(tmp_path):
+    done = run("--checkpoint", write_run(tmp_path), "--precision", "auto", "--allow-parity-failure")
+    assert done.exit_code == 2
+    assert "Name a precision to use --allow-parity-failure" in done.stderr
 
 
 def test_it_needs_a_machine_that_runs_the_artifacts(tmp_path, monkeypatch):

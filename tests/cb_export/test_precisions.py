@@ -19,6 +19,7 @@ from torch import nn
 from cb_core import registry
 from cb_core.checkpoint import save_checkpoint
 from cb_core.deployment import DeploymentModel
+from cb_core.models import load_starting_checkpoint
 from cb_export.cli.export import export
 from cb_export.gate import probe_tolerances
 from cb_export.graph import trace, trace_part
@@ -29,9 +30,11 @@ from cb_export.source import read_source
 from cb_export.stages import EncoderStage, _encoder_samples
 from cb_export.targets import TargetOptions
 from cb_export.targets import onnx as onnx_target
-from cb_runtime.contract import INPUT_NAMES, ModelMetadata
+from cb_runtime.contract import INPUT_NAMES, Decoding, ModelMetadata
 from cb_runtime.errors import ModelError, ParityError, UsageError
 from cb_runtime.golden import golden_path
+from cb_runtime.models import default_model_path
+from cb_runtime.onnx_artifact import metadata_of_file
 from cb_runtime.parity import TOLERANCES
 from cb_runtime.session import open_session
 from cb_runtime.stages import encoder_specs, stages_path
@@ -329,3 +332,6 @@ def test_the_model_in_the_box_is_a_checkpoint_too():
     source = read_source(Path("default"), ExportOptions())
     assert source.metadata.architecture_name == "aligned_comparison"
     assert source.golden_file.name == "default.golden.npz"
+    tuned = metadata_of_file(default_model_path()).decoding
+    assert source.metadata.decoding == tuned != Decoding(), "tuned after training, it stands in the artifact alone"
+    assert load_starting_checkpoint("default").metadata.decoding == tuned
