@@ -37,20 +37,26 @@ FLURRY = 4
 """Captions, one right after the other and each shorter than `READABLE`, from which on they are none."""
 
 
-def looked_closer(path: Path, decided: Mapping[int, bool], min_frames: int) -> Path:
+def looked_closer(path: Path, decided: Mapping[int, bool], min_frames: int, seconds: Sequence[float]) -> Path:
     """Return the captions, each change that was in doubt decided by a closer look at it.
 
     Args:
         path: Captions found.
         decided: Whether there is a change, by the first frame after it.
         min_frames: Least length of a caption in frames: none is split into shorter ones.
+        seconds: When each frame is shown, and when the video ends: none is split into captions that are shorter than
+            `READABLE` either. A caption that moves or grows differs from itself at any two frames, looked at closely.
     """
+
+    def too_short(first: int, end: int) -> bool:
+        return end - first < min_frames or seconds[end] - seconds[first] < READABLE
+
     changes = sorted(frame for frame, change in decided.items() if change)
     split: list[_Caption] = []
     for start, end in _captions(path):
         edges = [start]
         for frame in changes[bisect_right(changes, start) : bisect_left(changes, end)]:
-            if min(frame - edges[-1], end - frame) >= min_frames:
+            if not (too_short(edges[-1], frame) or too_short(frame, end)):
                 edges.append(frame)
         split += itertools.pairwise([*edges, end])
     return _path(_joined(split, lambda one, other: one[1] == other[0] and not decided.get(other[0], True)))

@@ -124,12 +124,13 @@ def decode_spans(
     evidence = combined_evidence(scores, decoding)
     path = trellis.best_path(evidence)
     decided = {frame: surer > _least(decoding) for frame, surer in (closer or {}).items()}
-    path = looked_closer(path, decided, decoding.min_frames)
+    times = [*pts, _end_of_video(pts, durations)]
+    seconds = [float(time * time_base) for time in times]
+    path = looked_closer(path, decided, decoding.min_frames, seconds)
     for distance in decoding.far_distances:
         path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, decided)
     path = joined_over_cuts(path, staying or {})
-    times = [*pts, _end_of_video(pts, durations)]
-    path = without_flurries(path, [float(time * time_base) for time in times])
+    path = without_flurries(path, seconds)
     posteriors = trellis.posteriors(evidence)
     sure = sure_changes(scores)
     sure[[frame - 1 for frame, change in decided.items() if change]] = True

@@ -21,6 +21,9 @@ ORIGINS = ("ocr", "boxes", "region")
 SERIOUS = 0.5
 """Another region that scores at least this may hold captions too, and the user is told."""
 
+TOO_TALL = 0.4
+"""Share of the frame's height from which on a region that was found holds more than captions, and the user is told."""
+
 REGION_HELP = "Give the caption region with --region LEFT,TOP,RIGHT,BOTTOM (pixels, or fractions of the frame)."
 
 
@@ -84,13 +87,19 @@ class CaptionLayout:
             raise InputError(f"A layout with boxes needs 'samples' of at least 1, got {self.samples}.")
 
     def doubts(self) -> tuple[str, ...]:
-        """Return a sentence for the user about each other region that may hold captions too."""
+        """Return a sentence for the user about a region that holds more than captions, and each other one that may."""
         serious = [other for other in self.other_regions if other.score >= SERIOUS]
-        return tuple(
+        height = self.region.height / self.frame_height
+        too_tall = (
+            f"The caption region {_as_text(self.region)} takes {height:.0%} of the frame's height: text beside captions "
+            f"was taken for theirs, and results may be worse. {REGION_HELP}"
+        )
+        others = tuple(
             f"Captions may also be at {_as_text(other.region)} (score {other.score:.2f}; {other.reason}); those at "
             f"{_as_text(self.region)} were read. For the others: --region {_as_text(other.region)}"
             for other in serious
         )
+        return (too_tall, *others) if self.origin == "ocr" and height > TOO_TALL else others
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `layout_from_dict` reads them back."""
