@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cb_core.evaluation.outcomes import boundary_outcomes, caption_outcomes, pair_confusion
 from cb_core.evaluation.record import read_record, record_digest, record_path, write_record
 from cb_core.evaluation.results import Cost, Evaluation, LayoutOutcome, VideoEvaluation
-from cb_core.evaluation.truth import VideoTruth, check_timeline, find_truth, read_video_truth
+from cb_core.evaluation.truth import VideoTruth, check_frames, check_timeline, find_truth, read_video_truth
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import InputError, StorageError, UsageError
 from cb_runtime.files import check_writable
@@ -271,6 +271,8 @@ def _scored(
         time.perf_counter() - between,
         time.process_time() - between_cpu,
     )
+    if scored is None:
+        check_frames(truth, video)  # after the cost was taken: only evaluating needs this
     messages = scored.messages if scored is not None else ()
     return ScoredTruth(video, truth, scored, _layout_outcome(truth, layout), cost, partial, messages)
 

@@ -146,6 +146,16 @@ def check_timeline(truth: VideoTruth, pts: Sequence[int], time_base: Fraction) -
             )
 
 
+def check_frames(truth: VideoTruth, video: Path) -> None:
+    """Raise InputError when a video, decoded for this, does not have the frames that its ground truth tells.
+
+    A truth from a subtitle file has the video's own frames: nothing is decoded for it.
+    """
+    if truth.path.name.endswith(TRUTH_SUFFIX):
+        timeline = _timeline_of(video)
+        check_timeline(truth, timeline.pts.tolist(), timeline.time_base)
+
+
 def _from_ground_truth(path: Path) -> VideoTruth:
     document = read_truth(path)
     try:

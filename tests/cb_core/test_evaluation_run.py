@@ -10,6 +10,7 @@ from tiny_models import CAPTION, EMPTY, OTHER, REGION, bright_video, levels_of, 
 
 from cb_core.cli.evaluate import evaluate
 from cb_core.evaluation import EvaluateOptions, evaluate_scored, evaluate_videos, score_once
+from cb_core.evaluation.pictures import picture_cases
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import InputError, UsageError
 from cb_runtime.geometry import Box
@@ -132,6 +133,23 @@ def test_the_truth_of_another_video_is_refused(model, folder):
     video = bright_video(folder / "a.mp4", LEVELS)
     write_truth(video, TRUE, len(LEVELS) + 1, REGION)
     assert "is about 51 frames, 50 could be read" in next(iter(by_truth(model, [video]).failed.values()))
+
+
+@pytest.mark.parametrize("mode", ["auto", "truth"])
+def test_the_truth_of_another_video_is_refused_where_no_captions_are_seen_too(model, folder, mode):
+    video = bright_video(folder / "a.mp4", LEVELS[:8])
+    write_truth(video, TRUE if mode == "auto" else [], len(LEVELS), REGION)
+    options = EvaluateOptions(mode)
+    evaluation = evaluate_videos(BoundaryPredictor(model), [video], options, detector=BlindDetector())
+    assert "is about 50 frames, 8 could be read" in evaluation.failed[str(video)]
+
+
+def test_a_boundary_whose_frames_are_gone_has_no_picture(model, folder):
+    video = add_video(folder, captions=[(11, 25), (25, 41)])
+    evaluation = by_truth(model, [video])
+    assert len(picture_cases(evaluation, 9)) == 2
+    bright_video(video, LEVELS[:20])
+    assert [case.outcome.true_frame for case in picture_cases(evaluation, 9)] == [11]
 
 
 def test_without_any_truth_the_command_says_what_to_do(model, folder):
