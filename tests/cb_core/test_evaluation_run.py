@@ -169,6 +169,16 @@ def test_a_later_run_goes_on_with_what_is_done(model, folder, tmp_path):
     assert not by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
 
 
+@pytest.mark.parametrize("other", [{"backend": "openvino"}, {"precision": "int8"}, {"device": "cuda:0"}])
+def test_results_of_another_engine_are_not_taken_for_this_ones(model, folder, tmp_path, monkeypatch, other):
+    video = add_video(folder)
+    by_truth(model, [video], output=tmp_path / "out")
+    assert by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
+    own = BoundaryPredictor(model).model
+    monkeypatch.setattr(BoundaryPredictor, "model", own | other)
+    assert not by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
+
+
 def test_what_was_skipped_is_one_of_the_settings(model, folder, tmp_path):
     add_video(folder)
     command = ["--videos", folder, "--checkpoint", model, "--layout", "truth", "--output", tmp_path, "--json"]
