@@ -162,7 +162,7 @@ def _from_ground_truth(path: Path) -> VideoTruth:
         timeline = Timeline(np.array(document["pts"], np.int64), document["end_pts"], Fraction(*document["time_base"]))
         captions = tuple(_caption(values) for values in document["captions"])
         slices = video_slices(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path} is not a ground truth written by cb synth: {error!r}.") from error
     states = np.full(len(timeline.pts), EMPTY, np.int64)
     for index, caption in enumerate(captions):

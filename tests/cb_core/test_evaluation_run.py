@@ -144,6 +144,16 @@ def test_the_truth_of_another_video_is_refused_where_no_captions_are_seen_too(mo
     assert "is about 50 frames, 8 could be read" in evaluation.failed[str(video)]
 
 
+@pytest.mark.parametrize("damage", [{"pts": [1e400]}, {"time_base": [1, 0]}])
+def test_a_damaged_truth_costs_its_video_alone(model, folder, damage):
+    good, bad = add_video(folder, "good"), add_video(folder, "bad")
+    truth = bad.with_name("bad.truth.json")
+    truth.write_text(json.dumps(json.loads(truth.read_text()) | damage))
+    evaluation = by_truth(model, [good, bad])
+    assert "not a ground truth written by cb synth" in evaluation.failed[str(bad)]
+    assert len(evaluation.videos) == 1
+
+
 def test_a_boundary_whose_frames_are_gone_has_no_picture(model, folder):
     video = add_video(folder, captions=[(11, 25), (25, 41)])
     evaluation = by_truth(model, [video])
