@@ -125,6 +125,8 @@ class _Build:
     font_encoder: FontEncoder | None
     progress: Progress
     report: BuildReport = field(default_factory=BuildReport)
+    former_splits: dict[str, str] = field(default_factory=dict)
+    """SHA-256 -> split of videos whose name another file took: they may follow under another name."""
 
     def run(self, session: Session, videos: Sequence[Path]) -> BuildReport:
         self._settle_options(session)
@@ -207,7 +209,7 @@ class _Build:
     def _build(self, session: Session, task: VideoTask, inputs_digest: str) -> None:
         session.rollback()  # no transaction is held open while a video is read
         with read_video(task, _scratch(self.database), self.progress) as content:
-            split = _remove_older(session, task)
+            split = self._remove_older(session, task)
             store_video(session, task, content, inputs_digest, split)
             session.commit()
             self.report.added.append(str(task.path))
@@ -215,6 +217,20 @@ class _Build:
                 self.report.partial.append(str(task.path))
             if content.messages:
                 self.report.messages[str(task.path)] = list(content.messages)
+
+    def _remove_older(self, session: Session, task: VideoTask) -> str | None:
+        """Remove what an older state of the video or its captions gave; return the split that it had.
+
+        What was validated on is never trained on: the split goes with the content, and only then with the name.
+        """
+        older = (Video.sha256 == task.sha256) | (Video.path == str(task.path))
+        rows = session.execute(select(Video.id, Video.sha256, Video.split).where(older)).all()
+        for row in rows:
+            remove_video(session, row.id)
+        session.expunge_all()
+        of_content = {row.sha256: row.split for row in rows if row.split}
+        self.former_splits |= of_content
+        return self.former_splits.get(task.sha256) or next(iter(of_content.values()), None)
 
     def _nothing(self) -> str:
         lines = [f"\n  {path}: {reason}" for path, reason in self.report.failed.items()]
@@ -238,16 +254,6 @@ def _scratch(database: str | Path) -> Path | None:
     # Beside an SQLite file, because that disk is known to be meant for much data; a system's /tmp may be small.
     url = dataset_url(database)
     return Path(url.database).parent if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def _remove_older(session: Session, task: VideoTask) -> str | None:
-    """Remove what an older state of the video or its captions gave; return the split it had."""
-    older = (Video.sha256 == task.sha256) | (Video.path == str(task.path))
-    rows = session.execute(select(Video.id, Video.split).where(older)).all()
-    for row in rows:
-        remove_video(session, row.id)
-    session.expunge_all()
-    return next((row.split for row in rows if row.split), None)
 
 
 def _assign_splits(session: Session, options: BuildOptions) -> None:

@@ -151,6 +151,26 @@ def test_a_replaced_video_file_replaces_its_rows(videos):
     assert sum(report.summary.videos.values()) == 3
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_video_keeps_its_split_where_another_file_took_its_name(videos, corrected):
+    build(videos)
+    before = splits_in(videos.parent / "d.db")
+    name = next(name for name, split in before.values() if split == "val")
+    validated = next(key for key, (other, _) in before.items() if other == name)
+    for suffix in (".mkv", ".srt"):
+        (videos / name).with_suffix(suffix).rename(videos / f"z{suffix}")
+    if corrected:
+        (videos / "z.srt").write_text(srt(CAPTIONS[:1]))
+    write_captioned(videos, Path(name).stem, CAPTIONS, seed=77)
+    build(videos)
+    assert splits_in(videos.parent / "d.db")[validated] == ("z.mkv", "val")
+
+
+def splits_in(database):
+    with next(get_dataset_db(database)) as db:
+        return {row.sha256: (Path(row.path).name, row.split) for row in db.scalars(select(Video))}
+
+
 def paths_in(database):
     with next(get_dataset_db(database)) as db:
         return {row.sha256: Path(row.path).name for row in db.scalars(select(Video))}
