@@ -100,14 +100,14 @@ def create_dataset(
     Args:
         database: SQLite file or SQLAlchemy URL.
         videos: Video files; their captions are found by name.
-        options: What decides the content; must be the same each time.
+        options: What decides the content; must be the same for all videos.
         given: Where captions and layouts come from.
         detector: Text detector for layouts; rapidocr when None and one is needed.
         font_encoder: Encoder of caption styles; must be the same each time.
         progress: Called as videos and frames are done.
 
     Raises:
-        InputError: No video could be used, or the dataset was built with other options.
+        InputError: No video could be used, or the dataset's videos were built with other options.
         StorageError: The disk is full; what was stored before is kept.
         MissingPackageError: A layout has to be detected and rapidocr is not installed.
     """
@@ -145,23 +145,25 @@ class _Build:
         wanted["fontclip_model_version"] = self.font_encoder.version if self.font_encoder else None
         settings = session.scalar(select(DatasetSettings))
         if settings is None:
-            session.add(
-                DatasetSettings(
-                    name=Path(dataset_url(self.database).database or "dataset").stem,
-                    options=wanted,
-                    created_at=datetime.now(UTC),
-                    cb_version=version("cb-toolkit"),
-                )
-            )
-            session.commit()
+            self._store_settings(session, DatasetSettings(), wanted)
             return
         other = sorted(name for name in wanted if wanted[name] != settings.options.get(name))
-        if other:
+        if other and session.scalar(select(Video.id).limit(1)) is None:
+            self._store_settings(session, settings, wanted)  # no video was made with those of an earlier build
+        elif other:
             differences = ", ".join(f"{name} {settings.options.get(name)} -> {wanted[name]}" for name in other)
             raise InputError(
                 f"{self.database} was built with other options: {differences}. Give the same ones, or build under "
                 "another name."
             )
+
+    def _store_settings(self, session: Session, settings: DatasetSettings, options: dict[str, Any]) -> None:
+        settings.name = Path(dataset_url(self.database).database or "dataset").stem
+        settings.options = options
+        settings.created_at = datetime.now(UTC)
+        settings.cb_version = version("cb-toolkit")
+        session.add(settings)
+        session.commit()
 
     def _add(self, session: Session, path: Path) -> None:
         try:

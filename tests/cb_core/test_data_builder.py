@@ -20,7 +20,7 @@ from cb_core.data.builder import VideoInputsGiven, create_dataset, find_videos
 from cb_core.data.database import StorageError, get_dataset_db
 from cb_core.data.options import BuildOptions
 from cb_core.data.pictures import image_from_png, vector_from_bytes
-from cb_core.data.schema import Pair, Strip, Video, VideoCaption, VideoLayout
+from cb_core.data.schema import DatasetSettings, Pair, Strip, Video, VideoCaption, VideoLayout
 from cb_core.data.spill import StripSpill
 from cb_core.data.summary import dataset_digest, summarise_dataset
 from cb_runtime.contract import Preprocessing
@@ -202,6 +202,19 @@ def test_other_options_than_before_are_refused(videos):
     build(videos)
     with pytest.raises(InputError, match="seed 0 -> 1"):
         build(videos, options=BuildOptions(seed=1))
+
+
+def test_a_build_that_stored_nothing_binds_to_no_options(videos):
+    (videos / "elsewhere").mkdir()
+    with pytest.raises(InputError, match="None of the videos"):
+        build(videos, given=VideoInputsGiven(captions=videos / "elsewhere", region=REGION))
+    options = BuildOptions(seed=1, pairs_per_video=300)
+    assert len(build(videos, options=options).added) == 3
+    with next(get_dataset_db(videos.parent / "d.db")) as db:
+        assert db.scalars(select(DatasetSettings)).one().options == {
+            **options.to_dict(),
+            "fontclip_model_version": None,
+        }
 
 
 KILLED_BUILD = """
