@@ -168,6 +168,14 @@ def test_a_full_disk_ends_with_exit_code_3_and_the_row_says_so(dataset, monkeypa
     assert "The disk is full" in row.message
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_the_run_starts(dataset, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run(dataset, "--output", str(tmp_path / "file" / "run"))
+    assert result.exit_code == 3
+    assert "cannot be written" in result.stderr
+    assert experiment(dataset) is None
+
+
 def command(dataset, *options):
     arguments = ["train", str(dataset), "--name", "exp", "--plugin", str(PLUGIN), *QUICK, *options]
     return [sys.executable, "-c", "from cb_runtime.cli import main; main()", *arguments]
