@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            _check_type(item.name, getattr(self, item.name), str(item.type))
+            _check_value(item.name, getattr(self, item.name), str(item.type))
         for name, known in (("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
@@ -213,7 +214,9 @@ _ACCEPTED = {
 }
 
 
-def _check_type(name: str, value: object, kind: str) -> None:
+def _check_value(name: str, value: object, kind: str) -> None:
     is_bool = isinstance(value, bool) and kind != "bool"
     if is_bool or not isinstance(value, _ACCEPTED[kind]):
         raise UsageError(f"Hyperparameter {name} must be {kind}, got {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"Hyperparameter {name} must be a finite number, got {value!r}.")
