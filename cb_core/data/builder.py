@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cb_core.data.caption_files import CAPTION_SUFFIXES, find_captions
 from cb_core.data.captions import read_captions
 from cb_core.data.content import VideoTask, read_video
-from cb_core.data.database import StorageError, database_errors, dataset_url, open_session_on
+from cb_core.data.database import StorageError, database_errors, dataset_url, open_session_on, public_name
 from cb_core.data.fonts import FontEncoder
 from cb_core.data.options import BuildOptions
 from cb_core.data.schema import DatasetSettings, Pair, Video
@@ -153,8 +153,8 @@ class _Build:
         elif other:
             differences = ", ".join(f"{name} {settings.options.get(name)} -> {wanted[name]}" for name in other)
             raise InputError(
-                f"{self.database} was built with other options: {differences}. Give the same ones, or build under "
-                "another name."
+                f"{public_name(self.database)} was built with other options: {differences}. Give the same ones, or "
+                "build under another name."
             )
 
     def _store_settings(self, session: Session, settings: DatasetSettings, options: dict[str, Any]) -> None:
