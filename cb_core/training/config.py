@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cb_runtime.contract import OCR_VIZ_VARIANTS
 from cb_runtime.errors import UsageError
 
 BALANCES = ("weights", "sampler", "none")
@@ -152,6 +153,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise UsageError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}.")
+        if self.ocr_viz_variant not in (None, *OCR_VIZ_VARIANTS):
+            raise UsageError(
+                f"ocr_viz_variant must be one of {', '.join(OCR_VIZ_VARIANTS)}, got {self.ocr_viz_variant!r}."
+            )
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"workers must be 0 or more, got {self.workers}.")
 

@@ -140,6 +140,7 @@ def test_pretrained_without_a_path_asks_for_the_architectures_own_weights(datase
         (("--hyperparameters", '{"lr": 3}'), "Unknown hyperparameters lr"),
         (("--tracker", "clearml"), "Unknown tracker 'clearml'"),
         (("--epochs", "0"), "epochs must be above 0"),
+        (("--ocr-viz-variant", "foo"), "one of boundaries, centers, both, 3d_channels, got 'foo'"),
         (("--plugin", "nowhere.py"), "does not exist"),
     ],
 )

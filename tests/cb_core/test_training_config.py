@@ -53,7 +53,7 @@ def test_a_hyperparameter_that_makes_no_sense_is_refused(name, value, message):
         hyperparameters_from_dict({name: value})
 
 
-@pytest.mark.parametrize("change", [{"device": "tpu"}, {"workers": -1}])
+@pytest.mark.parametrize("change", [{"device": "tpu"}, {"workers": -1}, {"ocr_viz_variant": "foo"}])
 def test_a_place_to_run_that_makes_no_sense_is_refused(change):
     with pytest.raises(UsageError, match="must be"):
         RunConfig("a.db", "exp", **change)
