@@ -128,7 +128,7 @@ def create_model_from_config(name: str, model_config: Mapping[str, Any], *, vali
     except _BAD_VALUE as error:
         raise UsageError(
             f"Architecture '{name}' cannot be made with model_config {dict(model_config)}: {type(error).__name__}: "
-            f"{error}. `cb models` lists its options and their defaults."
+            f"{error}. `cb models --json` lists its options and their defaults."
         ) from error
     return model
 

@@ -124,7 +124,7 @@ def test_a_key_of_the_users_is_never_an_argument_of_the_registrys_own(key):
     ],
 )
 def test_a_value_an_architecture_cannot_be_made_with_is_shown(name, options):
-    with pytest.raises(UsageError, match=rf"'{name}' cannot be made with model_config .*cb models") as caught:
+    with pytest.raises(UsageError, match=rf"'{name}' cannot be made with model_config .*cb models --json") as caught:
         create_model(name, **options)
     assert str(options) in str(caught.value)
 
