@@ -33,6 +33,9 @@ ARCHITECTURES_GROUP = "cb.architectures"
 PRETRAINED_OPTION = "pretrained"
 """The model_config key that names weights to start from; turned off when a checkpoint is about to be loaded."""
 
+_BAD_VALUE = (TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError)
+"""What factories and layers raise for values that they cannot be made or run with."""
+
 Factory = Callable[..., "nn.Module"]
 FactoryT = TypeVar("FactoryT", bound=Factory)
 
@@ -107,17 +110,35 @@ def create_model(name: str, *, validate: bool = True, **model_config: Any) -> nn
 
     Raises:
         ModelError: Unknown name, or a model that breaks the contract.
-        UsageError: An option the architecture does not have.
+        UsageError: An option the architecture does not have, or a value that it cannot be made with.
     """
-    factory = _factory(name)
-    known = inspect.signature(factory).parameters
+    return create_model_from_config(name, model_config, validate=validate)
+
+
+def create_model_from_config(name: str, model_config: Mapping[str, Any], *, validate: bool = True) -> nn.Module:
+    """Create an architecture as `create_model` does, with options that a user or a file gives.
+
+    No key of theirs is taken for an argument of the registry's own.
+    """
+    check_options(name, model_config)
+    try:
+        model = _factory(name)(**model_config)
+        if validate:
+            validate_model(model)
+    except _BAD_VALUE as error:
+        raise UsageError(
+            f"Architecture '{name}' cannot be made with model_config {dict(model_config)}: {type(error).__name__}: "
+            f"{error}. `cb models --json` lists its options and their defaults."
+        ) from error
+    return model
+
+
+def check_options(name: str, model_config: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that an architecture does not have, ModelError for an unknown architecture."""
+    known = inspect.signature(_factory(name)).parameters
     unknown = sorted(model_config.keys() - known.keys())
     if unknown:
         raise UsageError(f"Architecture '{name}' has no option {', '.join(unknown)}. It has: {', '.join(known)}.")
-    model = factory(**model_config)
-    if validate:
-        validate_model(model)
-    return model
 
 
 def create_model_for_weights(name: str, model_config: Mapping[str, Any]) -> nn.Module:
@@ -125,7 +146,7 @@ def create_model_for_weights(name: str, model_config: Mapping[str, Any]) -> nn.M
     options = dict(model_config)
     if PRETRAINED_OPTION in inspect.signature(_factory(name)).parameters:
         options[PRETRAINED_OPTION] = False
-    return create_model(name, validate=False, **options)
+    return create_model_from_config(name, options, validate=False)
 
 
 def get_model_info(name: str) -> ModelInfo:

@@ -141,7 +141,10 @@ def _font_encoder(weights: Path | None) -> FontEncoder | None:
 
 
 def _tell(report: Report, database: str, built: BuildReport) -> None:
-    report.result({"database": database, **built.to_dict()})
+    from cb_core.data.database import public_name
+
+    name = public_name(database)
+    report.result({"database": name, **built.to_dict()})
     for path, reason in built.failed.items():
         report.warn(f"{path} was left out: {reason}")
     for path, messages in built.messages.items():
@@ -150,7 +153,7 @@ def _tell(report: Report, database: str, built: BuildReport) -> None:
         report.warn(f"{path} was left out: it is a copy of {original}")
     for path in built.without_captions:
         report.warn(f"{path} was left out: it has no caption file of the same name")
-    report.print(f"{database}: {len(built.added)} videos added, {len(built.kept)} were there already.")
+    report.print(f"{name}: {len(built.added)} videos added, {len(built.kept)} were there already.")
     assert built.summary is not None
     _show(report, built.summary)
 

@@ -25,7 +25,12 @@ _SHOWN = 8
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="Model: best.onnx, or best.pt.  [default: the one in the box]"
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="JSON file of the decoding found.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file of the decoding found.",
+)
 @click.option(
     "--layout",
     default="auto",
@@ -54,8 +59,10 @@ def tune(
     from cb_core.data import find_videos
     from cb_core.evaluation.run import score_once
     from cb_core.evaluation.tuning import SCORED, tune_decoding
+    from cb_runtime.files import check_writable
     from cb_runtime.predictor import BoundaryPredictor
 
+    check_writable(output.parent)
     predictor = BoundaryPredictor(checkpoint, device, threads=threads, coarse=1)
     with report.progress() as progress:
         scored = list(score_once(predictor, find_videos(videos), layout, distances=SCORED, progress=progress))

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from cb_core.data.caption_files import CAPTION_SUFFIXES, find_captions
 from cb_core.data.captions import read_captions
 from cb_core.data.content import VideoTask, read_video
-from cb_core.data.database import StorageError, database_errors, dataset_url, open_session_on
+from cb_core.data.database import StorageError, database_errors, dataset_url, open_session_on, public_name
 from cb_core.data.fonts import FontEncoder
 from cb_core.data.options import BuildOptions
 from cb_core.data.schema import DatasetSettings, Pair, Video
@@ -100,14 +100,14 @@ def create_dataset(
     Args:
         database: SQLite file or SQLAlchemy URL.
         videos: Video files; their captions are found by name.
-        options: What decides the content; must be the same each time.
+        options: What decides the content; must be the same for all videos.
         given: Where captions and layouts come from.
         detector: Text detector for layouts; rapidocr when None and one is needed.
         font_encoder: Encoder of caption styles; must be the same each time.
         progress: Called as videos and frames are done.
 
     Raises:
-        InputError: No video could be used, or the dataset was built with other options.
+        InputError: No video could be used, or the dataset's videos were built with other options.
         StorageError: The disk is full; what was stored before is kept.
         MissingPackageError: A layout has to be detected and rapidocr is not installed.
     """
@@ -125,6 +125,8 @@ class _Build:
     font_encoder: FontEncoder | None
     progress: Progress
     report: BuildReport = field(default_factory=BuildReport)
+    former_splits: dict[str, str] = field(default_factory=dict)
+    """SHA-256 -> split of videos whose name another file took: they may follow under another name."""
 
     def run(self, session: Session, videos: Sequence[Path]) -> BuildReport:
         self._settle_options(session)
@@ -143,23 +145,25 @@ class _Build:
         wanted["fontclip_model_version"] = self.font_encoder.version if self.font_encoder else None
         settings = session.scalar(select(DatasetSettings))
         if settings is None:
-            session.add(
-                DatasetSettings(
-                    name=Path(dataset_url(self.database).database or "dataset").stem,
-                    options=wanted,
-                    created_at=datetime.now(UTC),
-                    cb_version=version("cb-toolkit"),
-                )
-            )
-            session.commit()
+            self._store_settings(session, DatasetSettings(), wanted)
             return
         other = sorted(name for name in wanted if wanted[name] != settings.options.get(name))
-        if other:
+        if other and session.scalar(select(Video.id).limit(1)) is None:
+            self._store_settings(session, settings, wanted)  # no video was made with those of an earlier build
+        elif other:
             differences = ", ".join(f"{name} {settings.options.get(name)} -> {wanted[name]}" for name in other)
             raise InputError(
-                f"{self.database} was built with other options: {differences}. Give the same ones, or build under "
-                "another name."
+                f"{public_name(self.database)} was built with other options: {differences}. Give the same ones, or "
+                "build under another name."
             )
+
+    def _store_settings(self, session: Session, settings: DatasetSettings, options: dict[str, Any]) -> None:
+        settings.name = Path(dataset_url(self.database).database or "dataset").stem
+        settings.options = options
+        settings.created_at = datetime.now(UTC)
+        settings.cb_version = version("cb-toolkit")
+        session.add(settings)
+        session.commit()
 
     def _add(self, session: Session, path: Path) -> None:
         try:
@@ -207,7 +211,7 @@ class _Build:
     def _build(self, session: Session, task: VideoTask, inputs_digest: str) -> None:
         session.rollback()  # no transaction is held open while a video is read
         with read_video(task, _scratch(self.database), self.progress) as content:
-            split = _remove_older(session, task)
+            split = self._remove_older(session, task)
             store_video(session, task, content, inputs_digest, split)
             session.commit()
             self.report.added.append(str(task.path))
@@ -215,6 +219,20 @@ class _Build:
                 self.report.partial.append(str(task.path))
             if content.messages:
                 self.report.messages[str(task.path)] = list(content.messages)
+
+    def _remove_older(self, session: Session, task: VideoTask) -> str | None:
+        """Remove what an older state of the video or its captions gave; return the split that it had.
+
+        What was validated on is never trained on: the split goes with the content, and only then with the name.
+        """
+        older = (Video.sha256 == task.sha256) | (Video.path == str(task.path))
+        rows = session.execute(select(Video.id, Video.sha256, Video.split).where(older)).all()
+        for row in rows:
+            remove_video(session, row.id)
+        session.expunge_all()
+        of_content = {row.sha256: row.split for row in rows if row.split}
+        self.former_splits |= of_content
+        return self.former_splits.get(task.sha256) or next(iter(of_content.values()), None)
 
     def _nothing(self) -> str:
         lines = [f"\n  {path}: {reason}" for path, reason in self.report.failed.items()]
@@ -238,16 +256,6 @@ def _scratch(database: str | Path) -> Path | None:
     # Beside an SQLite file, because that disk is known to be meant for much data; a system's /tmp may be small.
     url = dataset_url(database)
     return Path(url.database).parent if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def _remove_older(session: Session, task: VideoTask) -> str | None:
-    """Remove what an older state of the video or its captions gave; return the split it had."""
-    older = (Video.sha256 == task.sha256) | (Video.path == str(task.path))
-    rows = session.execute(select(Video.id, Video.split).where(older)).all()
-    for row in rows:
-        remove_video(session, row.id)
-    session.expunge_all()
-    return next((row.split for row in rows if row.split), None)
 
 
 def _assign_splits(session: Session, options: BuildOptions) -> None:

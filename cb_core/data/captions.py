@@ -145,10 +145,10 @@ def _from_json(path: Path, text: str) -> CaptionFile:
 def _from_entry(path: Path, number: int, entry: object, document: Mapping[str, Any]) -> Caption:
     try:
         return _caption_from_entry(number, entry, document)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, UsageError) as error:
         raise InputError(
-            f"{path}: caption {number} must have start_pts and end_pts with a time_base, or start and end in seconds, "
-            f"or start_frame and end_frame; text or null; and a region of four pixels, if any. Problem: "
+            f"{path}: caption {number} must have whole start_pts and end_pts with a time_base, or start and end in "
+            f"seconds, or start_frame and end_frame; text or null; and a region of four pixels, if any. Problem: "
             f"{type(error).__name__}: {error}."
         ) from error
 
@@ -160,7 +160,7 @@ def _caption_from_entry(number: int, entry: Any, document: Mapping[str, Any]) ->
     time_base = entry.get("time_base", document.get("time_base"))
     if "start_pts" in entry and time_base is not None:
         unit = _fraction(time_base)
-        start, end = entry["start_pts"] * unit, entry["end_pts"] * unit
+        start, end = _whole(entry["start_pts"]) * unit, _whole(entry["end_pts"]) * unit
     elif "start" in entry:
         start, end = _fraction(entry["start"]), _fraction(entry["end"])
     else:
@@ -179,6 +179,12 @@ def _region(values: Any) -> Region | None:  # noqa: ANN401  (JSON)
     return Box(left, top, right, bottom).as_tuple()
 
 
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise TypeError(f"{value!r} is not a whole number")
+    return int(value)
+
+
 def _fraction(value: object) -> Fraction:
     if isinstance(value, list | tuple):
         numerator, denominator = value
@@ -194,5 +200,5 @@ def _annotated(path: Path, values: object) -> tuple[tuple[Fraction, Fraction], .
     try:
         assert isinstance(values, list)
         return tuple((_fraction(start), _fraction(end)) for start, end in values)
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: 'annotated' must be a list of [start, end] in seconds, got {values!r}.") from error

@@ -6,6 +6,7 @@ that training can write its experiment while others read.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -84,8 +85,14 @@ def dataset_url(path_or_url: str | Path) -> URL:
         return URL.create("sqlite", database=str(Path(path_or_url).resolve()))
     try:
         return make_url(str(path_or_url))
-    except ArgumentError as error:
-        raise InputError(f"A dataset is an SQLite file or an SQLAlchemy URL, got '{path_or_url}'.") from error
+    except (ArgumentError, ValueError) as error:
+        shown = re.sub("//.*@", "//***@", str(path_or_url))  # a password may stand there
+        raise InputError(f"A dataset is an SQLite file or an SQLAlchemy URL, got '{shown}'.") from error
+
+
+def public_name(path_or_url: str | Path) -> str:
+    """Return a dataset's path or URL as it may be shown: without its password."""
+    return dataset_url(path_or_url).render_as_string() if "://" in str(path_or_url) else str(path_or_url)
 
 
 @contextmanager
@@ -105,7 +112,7 @@ def head_revision() -> str:
 
 
 def _input_error(path_or_url: str | Path, error: DatabaseError) -> StorageError | DatabaseError:
-    name = _shown(path_or_url)
+    name = public_name(path_or_url)
     reason = str(error.orig)
     if "disk is full" in reason or "No space left" in reason:
         return StorageError(
@@ -117,10 +124,6 @@ def _input_error(path_or_url: str | Path, error: DatabaseError) -> StorageError 
     if type(error).__name__ == "OperationalError":
         return StorageError(f"{name} cannot be used: {reason}. Check its place, permissions and who else is writing.")
     return error
-
-
-def _shown(path_or_url: str | Path) -> str:
-    return dataset_url(path_or_url).render_as_string() if "://" in str(path_or_url) else str(path_or_url)
 
 
 def _check_sqlite_file(url: URL, *, create: bool) -> None:
@@ -151,7 +154,7 @@ def _bring_to_head(connection: Connection, path_or_url: str | Path, *, create: b
         _check_may_create(connection, tables, path_or_url, create=create)
     elif current not in {script.revision for script in _scripts().walk_revisions()}:
         raise InputError(
-            f"{_shown(path_or_url)} has schema {current}, which this cb does not know (it knows up to "
+            f"{public_name(path_or_url)} has schema {current}, which this cb does not know (it knows up to "
             f"{head_revision()}): a newer cb wrote it. Upgrade cb-toolkit."
         )
     _upgrade(connection)
@@ -159,10 +162,10 @@ def _bring_to_head(connection: Connection, path_or_url: str | Path, *, create: b
 
 def _check_may_create(connection: Connection, tables: Sequence[str], path_or_url: str | Path, *, create: bool) -> None:
     if not create:
-        raise InputError(f"{_shown(path_or_url)} is not a dataset of cb. Build one with: cb dataset create")
+        raise InputError(f"{public_name(path_or_url)} is not a dataset of cb. Build one with: cb dataset create")
     if tables and connection.dialect.name == "sqlite":
         raise InputError(
-            f"{_shown(path_or_url)} holds other tables ({', '.join(tables[:3])}). Choose another file name."
+            f"{public_name(path_or_url)} holds other tables ({', '.join(tables[:3])}). Choose another file name."
         )
 
 

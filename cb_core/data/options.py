@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ class BuildOptions:
     test_share: float = 0.15
     """Share of videos kept for the final test, in [0, 1)."""
     seed: int = 0
-    """Decides which pairs are taken and which split a video gets."""
+    """Decides which pairs are taken and which split a video gets; 0 or more."""
 
     def __post_init__(self) -> None:
         if self.ocr_viz_variant not in OCR_VIZ_VARIANTS:
@@ -39,7 +40,10 @@ class BuildOptions:
             raise UsageError(f"distances must be rising and at least 1, got {self.distances}.")
         if self.pairs_per_video < 2 * len(LABELS):
             raise UsageError(f"pairs_per_video must be at least {2 * len(LABELS)}, got {self.pairs_per_video}.")
-        if min(self.val_share, self.test_share) < 0 or self.val_share + self.test_share >= 1:
+        if self.seed < 0:
+            raise UsageError(f"seed must be 0 or more, got {self.seed}.")
+        shares = (self.val_share, self.test_share)
+        if not all(map(math.isfinite, shares)) or min(shares) < 0 or sum(shares) >= 1:
             raise UsageError(
                 "val_share and test_share must be 0 or more and leave something to train on, got "
                 f"{self.val_share} and {self.test_share}."

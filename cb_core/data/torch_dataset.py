@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cb_core.data.batches import SHOWS_CAPTION, Augment, Batch, Sample, unique_frames
-from cb_core.data.database import database_errors, dataset_engine, open_session_on
+from cb_core.data.database import database_errors, dataset_engine, open_session_on, public_name
 from cb_core.data.extents import read_extents
 from cb_core.data.pictures import image_from_png, png_from_image, vector_from_bytes
 from cb_core.data.schema import SPLITS, FontEmbedding, Pair, Strip, Video, VideoLayout
@@ -206,7 +206,7 @@ class PairDataset(Dataset[Sample]):
         self.ocr_viz_variant = ocr_viz_variant or self.summary.ocr_viz_variant
         if self.use_font_embedding and self.summary.fontclip_model_version is None:
             raise InputError(
-                f"{self.database} has no font embeddings. Build it with --font-model, or train without "
+                f"{public_name(self.database)} has no font embeddings. Build it with --font-model, or train without "
                 "use_font_embedding."
             )
 
@@ -224,7 +224,8 @@ class PairDataset(Dataset[Sample]):
             rows = [tuple(row) for row in session.execute(query)]
         if not rows:
             raise InputError(
-                f"{self.database} has no pairs in split '{self.split}'. Add annotated videos with cb dataset create."
+                f"{public_name(self.database)} has no pairs in split '{self.split}'. Add annotated videos with "
+                "cb dataset create."
             )
         columns = np.asarray(rows, np.int64)
         self.labels, self.distances, self.video_ids = (columns[:, place].copy() for place in range(3))

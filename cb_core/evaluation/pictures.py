@@ -56,16 +56,26 @@ def _sureness(outcome: BoundaryOutcome) -> float:
 
 
 def picture_cases(evaluation: Evaluation, limit: int) -> list[Case]:
-    """Return the worst boundaries in pictures; reads each of their videos once. Raises InputError for a lost video."""
+    """Return the worst boundaries in pictures; reads each of their videos once.
+
+    A boundary whose frames can no longer be read is left out. Raises InputError for a lost video.
+    """
     chosen = worst_outcomes(evaluation, limit)
     pictures: dict[tuple[Path, int], Image] = {}
     for one in {id(one): one for one, _ in chosen}.values():
         frames = {at for other, outcome in chosen if other is one for at in (_frame(outcome) - 1, _frame(outcome))}
         pictures |= {(one.video, at): image for at, image in _crops(one, frames).items()}
+    around = [(one, outcome, *_around(one, outcome)) for one, outcome in chosen]
     return [
-        _case(one, outcome, pictures[one.video, _frame(outcome) - 1], pictures[one.video, _frame(outcome)])
-        for one, outcome in chosen
+        _case(one, outcome, pictures[before], pictures[after])
+        for one, outcome, before, after in around
+        if before in pictures and after in pictures
     ]
+
+
+def _around(one: VideoEvaluation, outcome: BoundaryOutcome) -> tuple[tuple[Path, int], tuple[Path, int]]:
+    frame = _frame(outcome)
+    return (one.video, frame - 1), (one.video, frame)
 
 
 def _frame(outcome: BoundaryOutcome) -> int:

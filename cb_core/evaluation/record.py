@@ -28,13 +28,21 @@ def record_path(output: Path, video: Path) -> Path:
     return output / FOLDER / f"{video.stem}-{place}.json"
 
 
-def record_digest(model_sha256: str, video: Path, truth: Path, settings: Mapping[str, Any]) -> str:
-    """Return a digest of all that decides a video's result. Raises InputError when a file cannot be read."""
+MODEL_KEYS = ("sha256", "backend", "precision", "device")
+"""What decides a model's answers, of what results say of it: engines do not round alike."""
+
+
+def record_digest(model: Mapping[str, Any], video: Path, truth: Path, settings: Mapping[str, Any]) -> str:
+    """Return a digest of all that decides a video's result. Raises InputError when a file cannot be read.
+
+    `model` is what results say of the model; of it, `MODEL_KEYS` count.
+    """
     try:
         files = [sha256_of_file(video), sha256_of_file(truth)]
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    decided_by = [SCHEMA, version("cb-toolkit"), model_sha256, files, dict(settings)]
+    engine = {key: model.get(key) for key in MODEL_KEYS}
+    decided_by = [SCHEMA, version("cb-toolkit"), engine, files, dict(settings)]
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()
 
 

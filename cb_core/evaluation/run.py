@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cb_core.evaluation.outcomes import boundary_outcomes, caption_outcomes, pair_confusion
 from cb_core.evaluation.record import read_record, record_digest, record_path, write_record
 from cb_core.evaluation.results import Cost, Evaluation, LayoutOutcome, VideoEvaluation
-from cb_core.evaluation.truth import VideoTruth, check_timeline, find_truth, read_video_truth
+from cb_core.evaluation.truth import VideoTruth, check_frames, check_timeline, find_truth, read_video_truth
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import InputError, StorageError, UsageError
 from cb_runtime.files import check_writable
@@ -47,7 +47,7 @@ class Predicts(Protocol):
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """What results say of the model; has `sha256`."""
+        """What results say of the model; has `sha256`, and `backend`, `precision` and `device` where they are known."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class EvaluateOptions:
     output: Path | None = None
     """Folder that keeps each video's result, so that a later run can go on; None keeps none."""
     resume: bool = False
-    """Take the results that `output` holds of the same videos, truths, model and settings."""
+    """Take the results that `output` holds of the same videos, truths, model, engine and settings."""
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -178,7 +178,7 @@ def _evaluated(
     if options.output is None:
         return compare(predictor, _scored(predictor, video, truth, options.layout, detector, progress), options.decode)
     place = record_path(options.output, video)
-    digest = record_digest(predictor.model["sha256"], video, truth, _settings(predictor, options))
+    digest = record_digest(predictor.model, video, truth, _settings(predictor, options))
     kept = read_record(place, digest) if options.resume else None
     if kept is not None:
         return kept
@@ -271,6 +271,8 @@ def _scored(
         time.perf_counter() - between,
         time.process_time() - between_cpu,
     )
+    if scored is None:
+        check_frames(truth, video)  # after the cost was taken: only evaluating needs this
     messages = scored.messages if scored is not None else ()
     return ScoredTruth(video, truth, scored, _layout_outcome(truth, layout), cost, partial, messages)
 

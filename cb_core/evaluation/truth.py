@@ -146,13 +146,23 @@ def check_timeline(truth: VideoTruth, pts: Sequence[int], time_base: Fraction) -
             )
 
 
+def check_frames(truth: VideoTruth, video: Path) -> None:
+    """Raise InputError when a video, decoded for this, does not have the frames that its ground truth tells.
+
+    A truth from a subtitle file has the video's own frames: nothing is decoded for it.
+    """
+    if truth.path.name.endswith(TRUTH_SUFFIX):
+        timeline = _timeline_of(video)
+        check_timeline(truth, timeline.pts.tolist(), timeline.time_base)
+
+
 def _from_ground_truth(path: Path) -> VideoTruth:
     document = read_truth(path)
     try:
         timeline = Timeline(np.array(document["pts"], np.int64), document["end_pts"], Fraction(*document["time_base"]))
         captions = tuple(_caption(values) for values in document["captions"])
         slices = video_slices(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path} is not a ground truth written by cb synth: {error!r}.") from error
     states = np.full(len(timeline.pts), EMPTY, np.int64)
     for index, caption in enumerate(captions):

@@ -19,7 +19,7 @@ import cv2
 from cb_core.synth.plan import SynthOptions, plan_timing, plan_video, settings_digest, stem_of
 from cb_core.synth.render import VideoFiles, files_of, render_video
 from cb_core.synth.truth import TRUTH_SUFFIX, read_truth
-from cb_runtime.errors import UsageError
+from cb_runtime.errors import InputError, UsageError
 from cb_runtime.progress import Progress, no_progress
 
 _PHASE = "Rendering"
@@ -65,12 +65,12 @@ def render_videos(
         band: Render only the rows around the captions.
         pace: `normal` or `fast`, see `cb_core.synth.script.PACES`.
         jobs: How many processes render.
-        overwrite: Replace videos that were rendered with other settings.
+        overwrite: Replace videos that were rendered with other settings, or whose ground truth is damaged.
         progress: Told how many frames are done.
 
     Raises:
         UsageError: An option that cannot be obeyed, or files in the way.
-        InputError: Backgrounds or fonts that cannot be used; a full disk.
+        InputError: Backgrounds or fonts that cannot be used; a damaged ground truth in the folder; a full disk.
     """
     options = SynthOptions(seconds, seed, size, frame_rate, backgrounds, fonts, band, pace)
     done = render_collection(Path(out_dir), videos, options, jobs=jobs, overwrite=overwrite, progress=progress)
@@ -110,7 +110,13 @@ def _is_done(folder: Path, options: SynthOptions, index: int, *, overwrite: bool
     truth = files.truth
     if not truth.exists():
         return _refuse_foreign(files, overwrite=overwrite)
-    document = read_truth(truth)
+    try:
+        document = read_truth(truth)
+    except InputError as error:
+        if not overwrite:
+            raise InputError(f"{error} --overwrite replaces it.") from error
+        files.video.unlink(missing_ok=True)  # as below
+        return False
     if document.get("settings_digest") == settings_digest(options.settings(index)):
         return files.video.exists() and files.subtitles.exists()
     if not overwrite:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,8 +59,11 @@ class SynthOptions:
 
     def check(self) -> None:
         """Raise UsageError or InputError for options that cannot be obeyed."""
-        if self.seconds < _SHORTEST_SECONDS:
-            raise UsageError(f"A video must last at least {_SHORTEST_SECONDS:g} second, got {self.seconds:g}.")
+        if not (math.isfinite(self.seconds) and self.seconds >= _SHORTEST_SECONDS):
+            raise UsageError(
+                f"A video must last at least {_SHORTEST_SECONDS:g} second and a finite number of seconds, got "
+                f"{self.seconds:g}."
+            )
         if self.seed < 0:
             raise UsageError(f"The seed must be 0 or more, got {self.seed}.")
         if self.size is not None:

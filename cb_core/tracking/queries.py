@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -69,7 +70,13 @@ def average_f1_by_architecture(db: Session) -> dict[str, float]:
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:
     """Return all columns as plain JSON types; times in ISO 8601, UTC."""
     values = {column.key: getattr(experiment, column.key) for column in Experiment.__mapper__.column_attrs}
-    return {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in values.items()}
+    return {key: _utc_text(value) if isinstance(value, datetime) else value for key, value in values.items()}
+
+
+def _utc_text(moment: datetime) -> str:
+    # SQLite keeps no offset, and gives back what was written: UTC. PostgreSQL gives its session's time zone.
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat()
 
 
 def compare_experiments(experiments: Sequence[Experiment]) -> dict[str, list[Any]]:

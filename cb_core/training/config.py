@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cb_runtime.contract import OCR_VIZ_VARIANTS
 from cb_runtime.errors import UsageError
 
 BALANCES = ("weights", "sampler", "none")
@@ -97,7 +99,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            _check_type(item.name, getattr(self, item.name), str(item.type))
+            _check_value(item.name, getattr(self, item.name), str(item.type))
         for name, known in (("schedule", SCHEDULES), ("balance", BALANCES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
@@ -151,6 +153,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise UsageError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}.")
+        if self.ocr_viz_variant not in (None, *OCR_VIZ_VARIANTS):
+            raise UsageError(
+                f"ocr_viz_variant must be one of {', '.join(OCR_VIZ_VARIANTS)}, got {self.ocr_viz_variant!r}."
+            )
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"workers must be 0 or more, got {self.workers}.")
 
@@ -213,7 +219,9 @@ _ACCEPTED = {
 }
 
 
-def _check_type(name: str, value: object, kind: str) -> None:
+def _check_value(name: str, value: object, kind: str) -> None:
     is_bool = isinstance(value, bool) and kind != "bool"
     if is_bool or not isinstance(value, _ACCEPTED[kind]):
         raise UsageError(f"Hyperparameter {name} must be {kind}, got {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"Hyperparameter {name} must be a finite number, got {value!r}.")

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from cb_core.checkpoint import Checkpoint, model_from_checkpoint
-from cb_core.registry import create_model, get_model_info
+from cb_core.registry import check_options, create_model_from_config, get_model_info
 from cb_core.training.config import RunConfig
 from cb_runtime.errors import UsageError
 
@@ -38,6 +38,7 @@ def choose_model(config: RunConfig, checkpoint: Checkpoint | None) -> ModelChoic
         return _choice_of_checkpoint(config, checkpoint)
     if config.architecture_name is None:
         raise UsageError("Name an architecture with --architecture; `cb models` lists them.")
+    check_options(config.architecture_name, config.model_config)
     defaults = get_model_info(config.architecture_name).options
     return ModelChoice(
         config.architecture_name,
@@ -78,7 +79,7 @@ def create_chosen_model(choice: ModelChoice, checkpoint: Checkpoint | None) -> n
     """Create the model: with the checkpoint's weights, or as new, with pretrained weights if its options say so."""
     if checkpoint is not None:
         return model_from_checkpoint(checkpoint)
-    return create_model(choice.architecture_name, **choice.model_config)
+    return create_model_from_config(choice.architecture_name, choice.model_config)
 
 
 def _is_plain(value: object) -> bool:

@@ -63,6 +63,10 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     return {group["name"]: float(group["lr"]) for group in optimizer.param_groups}
 
 
+_STALL = ("best", "num_bad_epochs", "last_epoch")
+"""What `ReduceLROnPlateau` has to remember."""
+
+
 class Schedule(Protocol):
     """How learning rates change; told of every step and every epoch."""
 
@@ -85,23 +89,30 @@ class Schedule(Protocol):
 
 def make_schedule(optimizer: torch.optim.Optimizer, settings: Hyperparameters, steps_per_epoch: int) -> Schedule:
     """Return the schedule that the hyperparameters name."""
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
     if settings.schedule == "plateau":
-        return _Plateau(optimizer)
-    return _PerStep(optimizer, settings, steps_per_epoch)
+        return _Plateau(optimizer, warmup)
+    return _PerStep(optimizer, settings, steps_per_epoch, warmup)
+
+
+def warmup_factor(step: int, warmup: int) -> float:
+    """Return what learning rates are multiplied by: rising over `warmup` steps, 1 from step `warmup` on."""
+    return (step + 1) / (warmup + 1) if step < warmup else 1.0
 
 
 class _PerStep:
     """Linear warm-up, then half a cosine or a constant."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, settings: Hyperparameters, steps_per_epoch: int) -> None:
-        warmup = round(settings.warmup_epochs * steps_per_epoch)
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, settings: Hyperparameters, steps_per_epoch: int, warmup: int
+    ) -> None:
         total = settings.epochs * steps_per_epoch
         cosine = settings.schedule == "cosine"
 
         def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return cosine_factor((step - warmup) / max(1, total - warmup)) if cosine else 1.0
+            if step < warmup or not cosine:
+                return warmup_factor(step, warmup)
+            return cosine_factor((step - warmup) / max(1, total - warmup))
 
         self._scheduler = LambdaLR(optimizer, factor)
 
@@ -121,22 +132,47 @@ class _PerStep:
 
 
 class _Plateau:
-    """Divide learning rates by ten when macro F1 stalls."""
+    """Linear warm-up, then rates that are divided by ten whenever macro F1 stalls."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, warmup: int) -> None:
         self._scheduler = ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=PLATEAU_PATIENCE)
+        self._optimizer = optimizer
+        self._step, self._warmup = 0, warmup
+        self._peaks = self._rates()
+        self._warm_up()
 
     def after_step(self) -> None:
-        """Change nothing: this schedule looks at epochs."""
+        self._step += 1
+        if self._step <= self._warmup:
+            self._warm_up()
 
     def after_epoch(self, macro_f1: float) -> None:
+        self._set_rates(self._peaks)  # what is divided by ten is the peak, also during warm-up
         self._scheduler.step(macro_f1)
+        self._peaks = self._rates()
+        self._warm_up()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self._scheduler, name) for name in ("best", "num_bad_epochs", "last_epoch")}
+        stall = {name: getattr(self._scheduler, name) for name in _STALL}
+        return {**stall, "step": self._step, "peaks": list(self._peaks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._scheduler.load_state_dict(state)
+        # The current rates come back with the optimizer's own state. Runs of cb before it warmed up here know no steps:
+        # they are past it, at their peak.
+        self._scheduler.load_state_dict({name: state[name] for name in _STALL})
+        self._step = state.get("step", self._warmup)
+        self._peaks = list(state.get("peaks", self._rates()))
+
+    def _warm_up(self) -> None:
+        factor = warmup_factor(self._step, self._warmup)
+        self._set_rates([peak * factor for peak in self._peaks])
+
+    def _rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self._optimizer.param_groups]
+
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def cosine_factor(progress: float) -> float:

@@ -33,6 +33,7 @@ from cb_core.training.sampling import derived_seed
 from cb_core.training.state import RunState, check_same_conditions, restore, run_state
 from cb_runtime.contract import Decoding, ModelMetadata
 from cb_runtime.errors import UsageError
+from cb_runtime.files import check_writable
 from cb_runtime.interruption import sigterm_as_interrupt
 from cb_runtime.progress import Progress, no_progress
 
@@ -62,7 +63,8 @@ def train(
 
     Raises:
         UsageError: Options that cannot be obeyed, or that differ from the run that is resumed.
-        InputError: A dataset that cannot be used, or a disk that is full.
+        InputError: A dataset that cannot be used.
+        StorageError: The run's folder cannot be written, or a disk is full.
         ModelError: An unknown architecture, a damaged checkpoint, or a loss that is no longer a number.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the row says `interrupted`.
     """
@@ -121,7 +123,9 @@ def _prepare(config: RunConfig, warn: Warn) -> _Run:
         check_same_conditions(checkpoint, accelerator.mixed_precision, metadata.dataset_digest)
         state = run_state(checkpoint)
     run = _Run(config, settings, accelerator, splits, choice, metadata, checkpoint, origin, state, None, warn, started)
-    run.record = _start_record(run) if accelerator.is_main_process else None
+    if accelerator.is_main_process:
+        check_writable(config.folder)
+        run.record = _start_record(run)
     return run
 
 

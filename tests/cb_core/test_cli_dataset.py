@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from data_videos import REGION, write_captioned
 
 from cb_core.cli.dataset import dataset
+from cb_core.data import builder
+from cb_core.data.database import open_session_on
 from cb_runtime.contract import LABELS, OCR_VIZ_VARIANTS, RESIZE_STRATEGIES
 
 CAPTIONS = [(10, 25, "one"), (25, 40, "two")]
@@ -51,6 +53,18 @@ def test_people_get_a_table_and_warnings(videos):
         assert word in result.stdout
     assert "2 videos added, 0 were there already" in result.stdout
     assert "Split 'test' has no videos" in result.stderr
+
+
+def test_a_datasets_password_is_not_shown(videos, monkeypatch):
+    url, real = "postgresql+psycopg://me:secret@host/films", videos.parent / "d.db"
+    monkeypatch.setattr(builder, "open_session_on", lambda _, create: open_session_on(real, create=create))
+    monkeypatch.setattr(builder, "_scratch", lambda _: real.parent)
+    command = ("create", url, "--videos", videos, "--region", REGION)
+    for arguments in ((), ("--json",), ("--seed", 1)):
+        result = run(*command, *arguments)
+        assert "postgresql+psycopg://me:***@host/films" in result.output
+        assert "secret" not in result.output
+    assert result.exit_code == 3
 
 
 def test_quiet_prints_no_summary(videos):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -40,6 +41,9 @@ def test_a_second_run_says_that_all_was_there(tmp_path):
         (["--size", "161x96"], 2, "even numbers"),
         (["--fps", "many"], 2, "frame rate"),
         (["--videos", "0"], 2, "at least 1"),
+        (["--seconds", "0.5"], 2, "at least 1 second"),
+        (["--seconds", "nan"], 2, "finite number of seconds"),
+        (["--seconds", "inf"], 2, "finite number of seconds"),
         (["--jobs", "0"], 2, "at least 1"),
         (["--backgrounds", "no/such/folder"], 3, "does not exist"),
         (["--fonts", "no/such/folder"], 3, "does not exist"),
@@ -63,6 +67,19 @@ def test_replacing_videos_of_other_settings_must_be_asked_for(tmp_path):
     assert refused.exit_code == 2
     assert "--overwrite" in refused.output
     assert run(tmp_path, *ARGUMENTS, "--seconds", "2", "--overwrite").exit_code == 0
+
+
+def test_a_damaged_ground_truth_is_replaced_when_that_is_asked_for(tmp_path):
+    document = json.loads(run(tmp_path, *ARGUMENTS, "--json").stdout)
+    truth = Path(document["videos"][0]["truth"])
+    whole = truth.read_bytes()
+    truth.write_bytes(whole[:100])
+    refused = run(tmp_path, *ARGUMENTS)
+    assert refused.exit_code == 3
+    assert "--overwrite replaces it" in " ".join(refused.output.split())
+    replaced = run(tmp_path, *ARGUMENTS, "--overwrite", "--json")
+    assert (replaced.exit_code, json.loads(replaced.stdout)["rendered"]) == (0, 1)
+    assert read_truth(truth) == json.loads(whole)
 
 
 def test_help_needs_none_of_the_heavy_packages():

@@ -134,9 +134,13 @@ def test_pretrained_without_a_path_asks_for_the_architectures_own_weights(datase
         (("--pretrained", "--no-pretrained"), "contradict"),
         (("--model-config", '{"pretrained": true}', "--no-pretrained"), "--model-config says pretrained=True"),
         (("--model-config", '{"depth": 3}'), "has no option depth"),
+        (("--model-config", '{"name": "x"}'), "has no option name"),
+        (("--model-config", '{"validate": false}'), "has no option validate"),
+        (("--model-config", '{"width": "a"}'), "model_config {'width': 'a'"),
         (("--hyperparameters", '{"lr": 3}'), "Unknown hyperparameters lr"),
         (("--tracker", "clearml"), "Unknown tracker 'clearml'"),
         (("--epochs", "0"), "epochs must be above 0"),
+        (("--ocr-viz-variant", "foo"), "one of boundaries, centers, both, 3d_channels, got 'foo'"),
         (("--plugin", "nowhere.py"), "does not exist"),
     ],
 )
@@ -166,6 +170,14 @@ def test_a_full_disk_ends_with_exit_code_3_and_the_row_says_so(dataset, monkeypa
     row = experiment(dataset)
     assert row.status == "failed"
     assert "The disk is full" in row.message
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_run_starts(dataset, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run(dataset, "--output", str(tmp_path / "file" / "run"))
+    assert result.exit_code == 3
+    assert "cannot be written" in result.stderr
+    assert experiment(dataset) is None
 
 
 def command(dataset, *options):

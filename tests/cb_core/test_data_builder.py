@@ -20,7 +20,7 @@ from cb_core.data.builder import VideoInputsGiven, create_dataset, find_videos
 from cb_core.data.database import StorageError, get_dataset_db
 from cb_core.data.options import BuildOptions
 from cb_core.data.pictures import image_from_png, vector_from_bytes
-from cb_core.data.schema import Pair, Strip, Video, VideoCaption, VideoLayout
+from cb_core.data.schema import DatasetSettings, Pair, Strip, Video, VideoCaption, VideoLayout
 from cb_core.data.spill import StripSpill
 from cb_core.data.summary import dataset_digest, summarise_dataset
 from cb_runtime.contract import Preprocessing
@@ -151,6 +151,26 @@ def test_a_replaced_video_file_replaces_its_rows(videos):
     assert sum(report.summary.videos.values()) == 3
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_video_keeps_its_split_where_another_file_took_its_name(videos, corrected):
+    build(videos)
+    before = splits_in(videos.parent / "d.db")
+    name = next(name for name, split in before.values() if split == "val")
+    validated = next(key for key, (other, _) in before.items() if other == name)
+    for suffix in (".mkv", ".srt"):
+        (videos / name).with_suffix(suffix).rename(videos / f"z{suffix}")
+    if corrected:
+        (videos / "z.srt").write_text(srt(CAPTIONS[:1]))
+    write_captioned(videos, Path(name).stem, CAPTIONS, seed=77)
+    build(videos)
+    assert splits_in(videos.parent / "d.db")[validated] == ("z.mkv", "val")
+
+
+def splits_in(database):
+    with next(get_dataset_db(database)) as db:
+        return {row.sha256: (Path(row.path).name, row.split) for row in db.scalars(select(Video))}
+
+
 def paths_in(database):
     with next(get_dataset_db(database)) as db:
         return {row.sha256: Path(row.path).name for row in db.scalars(select(Video))}
@@ -182,6 +202,19 @@ def test_other_options_than_before_are_refused(videos):
     build(videos)
     with pytest.raises(InputError, match="seed 0 -> 1"):
         build(videos, options=BuildOptions(seed=1))
+
+
+def test_a_build_that_stored_nothing_binds_to_no_options(videos):
+    (videos / "elsewhere").mkdir()
+    with pytest.raises(InputError, match="None of the videos"):
+        build(videos, given=VideoInputsGiven(captions=videos / "elsewhere", region=REGION))
+    options = BuildOptions(seed=1, pairs_per_video=300)
+    assert len(build(videos, options=options).added) == 3
+    with next(get_dataset_db(videos.parent / "d.db")) as db:
+        assert db.scalars(select(DatasetSettings)).one().options == {
+            **options.to_dict(),
+            "fontclip_model_version": None,
+        }
 
 
 KILLED_BUILD = """

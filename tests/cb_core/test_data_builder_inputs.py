@@ -227,6 +227,10 @@ def test_layouts_from_different_ocr_engines_are_warned_of(videos):
         {"pairs_per_video": 9},
         {"val_share": -0.1},
         {"val_share": 0.5, "test_share": 0.5},
+        {"val_share": float("nan")},
+        {"test_share": float("nan")},
+        {"val_share": float("inf")},
+        {"seed": -1},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options):

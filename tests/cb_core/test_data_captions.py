@@ -46,6 +46,15 @@ def test_a_time_base_may_stand_in_each_segment_as_text(tmp_path):
     assert (caption.start, caption.text) == (Fraction(1, 25), None)
 
 
+def pts_json(start):
+    return f'{{"time_base": [1, 25], "segments": [{{"start_pts": {start}, "end_pts": 20, "text": "a"}}]}}'
+
+
+def test_whole_pts_may_be_written_with_a_decimal_point(tmp_path):
+    (caption,) = read_captions(written(tmp_path, "a.json", pts_json("5.0"))).captions
+    assert caption.start == Fraction(1, 5)
+
+
 def test_captions_may_be_given_in_frames(tmp_path):
     text = '{"segments": [{"start_frame": 5, "end_frame": 9, "text": "a"}]}'
     (caption,) = read_captions(written(tmp_path, "a.json", text)).captions
@@ -99,6 +108,16 @@ def test_annotated_stretches_are_read(tmp_path):
         ("a.json", '{"segments": [{"start": null, "end": 1, "text": "a"}]}', "not a number"),
         ("a.json", '{"segments": [{"start_frame": -4, "end_frame": 1, "text": "a"}]}', "count from 0"),
         ("a.json", '{"segments": [], "annotated": [1]}', "'annotated' must be"),
+        ("a.json", '{"segments": [], "annotated": [["1/0", 2]]}', "'annotated' must be"),
+        ("a.json", pts_json("1e400"), "caption 1 must have"),
+        ("a.json", pts_json("-1e400"), "caption 1 must have"),
+        ("a.json", pts_json("NaN"), "caption 1 must have"),
+        ("a.json", pts_json("0.5"), "0.5 is not a whole number"),
+        ("a.json", pts_json("true"), "True is not a whole number"),
+        ("a.json", pts_json('"3"'), "'3' is not a whole number"),
+        ("a.json", pts_json("1" + "0" * 400), "caption 1 must have"),
+        ("a.json", '{"segments": [{"start_frame": 0, "end_frame": 1e400}]}', "caption 1 must have"),
+        ("a.json", '{"segments": [{"start": 0, "end": 1, "region": [0, 0, 1e400, 9]}]}', "caption 1 must have"),
     ],
 )
 def test_a_file_that_is_not_understood_is_refused_with_its_name(tmp_path, name, text, complaint):

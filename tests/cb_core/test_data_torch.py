@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from cb_core.data import torch_dataset
 from cb_core.data.augmentation import AugmentOptions, PairAugmentation
 from cb_core.data.builder import VideoInputsGiven, create_dataset, find_videos
-from cb_core.data.database import get_dataset_db
+from cb_core.data.database import get_dataset_db, open_session_on
 from cb_core.data.pictures import image_from_png, png_from_image
 from cb_core.data.schema import Pair, Strip, Video
 from cb_core.data.torch_dataset import PairDataset
@@ -156,6 +156,15 @@ def test_every_sample_goes_through_the_augmentation(built):
 def test_an_unknown_split_is_refused(built):
     with pytest.raises(UsageError, match="train, val, test"):
         PairDataset(built, "training")
+
+
+def test_a_datasets_password_is_not_shown_where_it_cannot_be_trained_on(built, tmp_path, monkeypatch):
+    video = next(path for path in find_videos(built.parent) if path.stem == "v0")
+    create_dataset(tmp_path / "d.db", [video], given=VideoInputsGiven(region=REGION))
+    monkeypatch.setattr(torch_dataset, "open_session_on", lambda _: open_session_on(tmp_path / "d.db"))
+    for split, options in (("val", {}), ("train", {"use_font_embedding": True})):
+        with pytest.raises(InputError, match=r"^postgresql://me:\*\*\*@host/films has no"):
+            PairDataset("postgresql://me:secret@host/films", split, **options)
 
 
 def test_a_split_without_pairs_is_refused(built, tmp_path):

@@ -10,6 +10,7 @@ from tiny_models import CAPTION, EMPTY, OTHER, REGION, bright_video, levels_of, 
 
 from cb_core.cli.evaluate import evaluate
 from cb_core.evaluation import EvaluateOptions, evaluate_scored, evaluate_videos, score_once
+from cb_core.evaluation.pictures import picture_cases
 from cb_runtime.decoding import DecodeOptions
 from cb_runtime.errors import InputError, UsageError
 from cb_runtime.geometry import Box
@@ -134,6 +135,33 @@ def test_the_truth_of_another_video_is_refused(model, folder):
     assert "is about 51 frames, 50 could be read" in next(iter(by_truth(model, [video]).failed.values()))
 
 
+@pytest.mark.parametrize("mode", ["auto", "truth"])
+def test_the_truth_of_another_video_is_refused_where_no_captions_are_seen_too(model, folder, mode):
+    video = bright_video(folder / "a.mp4", LEVELS[:8])
+    write_truth(video, TRUE if mode == "auto" else [], len(LEVELS), REGION)
+    options = EvaluateOptions(mode)
+    evaluation = evaluate_videos(BoundaryPredictor(model), [video], options, detector=BlindDetector())
+    assert "is about 50 frames, 8 could be read" in evaluation.failed[str(video)]
+
+
+@pytest.mark.parametrize("damage", [{"pts": [1e400]}, {"time_base": [1, 0]}])
+def test_a_damaged_truth_costs_its_video_alone(model, folder, damage):
+    good, bad = add_video(folder, "good"), add_video(folder, "bad")
+    truth = bad.with_name("bad.truth.json")
+    truth.write_text(json.dumps(json.loads(truth.read_text()) | damage))
+    evaluation = by_truth(model, [good, bad])
+    assert "not a ground truth written by cb synth" in evaluation.failed[str(bad)]
+    assert len(evaluation.videos) == 1
+
+
+def test_a_boundary_whose_frames_are_gone_has_no_picture(model, folder):
+    video = add_video(folder, captions=[(11, 25), (25, 41)])
+    evaluation = by_truth(model, [video])
+    assert len(picture_cases(evaluation, 9)) == 2
+    bright_video(video, LEVELS[:20])
+    assert [case.outcome.true_frame for case in picture_cases(evaluation, 9)] == [11]
+
+
 def test_without_any_truth_the_command_says_what_to_do(model, folder):
     bright_video(folder / "a.mp4", LEVELS)
     result = run("--videos", folder, "--checkpoint", model)
@@ -148,6 +176,16 @@ def test_a_later_run_goes_on_with_what_is_done(model, folder, tmp_path):
     assert [one.resumed for one in (*first.videos, *again.videos)] == [False, True]
     assert again.overall.to_dict() == first.overall.to_dict()
     write_truth(video, TRUE[:1], len(LEVELS), REGION)
+    assert not by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
+
+
+@pytest.mark.parametrize("other", [{"backend": "openvino"}, {"precision": "int8"}, {"device": "cuda:0"}])
+def test_results_of_another_engine_are_not_taken_for_this_ones(model, folder, tmp_path, monkeypatch, other):
+    video = add_video(folder)
+    by_truth(model, [video], output=tmp_path / "out")
+    assert by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
+    own = BoundaryPredictor(model).model
+    monkeypatch.setattr(BoundaryPredictor, "model", own | other)
     assert not by_truth(model, [video], output=tmp_path / "out", resume=True).videos[0].resumed
 
 

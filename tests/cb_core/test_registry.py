@@ -11,6 +11,7 @@ from cb_core import registry
 from cb_core.registry import (
     create_model,
     create_model_for_weights,
+    create_model_from_config,
     get_model_info,
     list_architectures,
     load_plugin,
@@ -101,6 +102,31 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones():
 def test_an_unknown_option_is_answered_with_the_known_ones():
     with pytest.raises(UsageError, match=r"no option wdith.*It has: width"):
         create_model("compact_aligned_resnet", wdith=3)
+
+
+@pytest.mark.parametrize("key", ["name", "validate", "self"])
+def test_a_key_of_the_users_is_never_an_argument_of_the_registrys_own(key):
+    for create in (create_model_from_config, create_model_for_weights):
+        with pytest.raises(UsageError, match=f"has no option {key}"):
+            create("compact_aligned_resnet", {key: False})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("compact_aligned_resnet", {"dropout": 2}),
+        ("compact_aligned_resnet", {"width": "a"}),
+        ("compact_aligned_resnet", {"width": 0}),
+        ("compact_aligned_resnet", {"width": -4}),
+        ("cross_attention_fusion", {"heads": 0}),
+        ("shared_backbone_vit", {"variant": ["tiny"]}),
+        ("channel_fusion_lora_resnet50", {"rank": "a"}),
+    ],
+)
+def test_a_value_an_architecture_cannot_be_made_with_is_shown(name, options):
+    with pytest.raises(UsageError, match=rf"'{name}' cannot be made with model_config .*cb models --json") as caught:
+        create_model(name, **options)
+    assert str(options) in str(caught.value)
 
 
 def test_labels_are_not_configurable():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import create_engine, func
@@ -113,6 +114,17 @@ def test_an_experiment_is_plain_json(filled):
         values = queries.experiment_to_dict(queries.find_experiment(db, "a"))
     assert values["model_config"] == {"width": 1, "depth": 3}
     assert isinstance(values["started_at"], str)
+    assert values["finished_at"] is None
+
+
+def test_times_are_told_in_utc_with_their_offset(filled):
+    with next(get_dataset_db(filled)) as db:
+        row = queries.find_experiment(db, "a")
+        stored = row.started_at.replace(tzinfo=UTC)
+        assert queries.experiment_to_dict(row)["started_at"] == stored.isoformat()
+    elsewhere = datetime(2026, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    values = queries.experiment_to_dict(Experiment(name="x", started_at=elsewhere))
+    assert values["started_at"] == "2026-02-28T23:30:00+00:00"
 
 
 def test_the_migrated_table_has_the_columns_of_the_class(path):

@@ -41,6 +41,11 @@ def test_an_unknown_hyperparameter_is_answered_with_the_known_ones():
         ("balance", "both", "one of weights, sampler, none"),
         ("precision", "int8", "one of auto, no, bf16, fp16"),
         ("augment", 1, "must be bool"),
+        ("learning_rate", float("nan"), "finite"),
+        ("weight_decay", float("inf"), "finite"),
+        ("max_minutes", float("nan"), "finite"),
+        ("hard_pairs", float("nan"), "finite"),
+        ("label_smoothing", float("nan"), "finite"),
     ],
 )
 def test_a_hyperparameter_that_makes_no_sense_is_refused(name, value, message):
@@ -48,7 +53,7 @@ def test_a_hyperparameter_that_makes_no_sense_is_refused(name, value, message):
         hyperparameters_from_dict({name: value})
 
 
-@pytest.mark.parametrize("change", [{"device": "tpu"}, {"workers": -1}])
+@pytest.mark.parametrize("change", [{"device": "tpu"}, {"workers": -1}, {"ocr_viz_variant": "foo"}])
 def test_a_place_to_run_that_makes_no_sense_is_refused(change):
     with pytest.raises(UsageError, match="must be"):
         RunConfig("a.db", "exp", **change)

@@ -89,14 +89,41 @@ def test_constant_stays_after_warm_up():
 
 
 def test_plateau_divides_by_ten_when_f1_stalls():
-    rates, _, _ = rates_over(Hyperparameters(epochs=5, schedule="plateau"))
+    rates, _, _ = rates_over(Hyperparameters(epochs=5, schedule="plateau", warmup_epochs=0.0))
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(0.1)
 
 
+def test_plateau_warms_up_as_the_others_do():
+    rates, _, _ = rates_over(Hyperparameters(epochs=5, schedule="plateau", warmup_epochs=1.5))
+    assert rates[:7] == pytest.approx([step / 7 for step in range(1, 8)])
+    assert rates[6:16] == [1.0] * 10
+    assert rates[16:] == pytest.approx([0.1] * 4)
+
+
+def test_plateau_divides_the_peak_during_warm_up_too():
+    rates, _, _ = rates_over(Hyperparameters(epochs=8, schedule="plateau", warmup_epochs=6.0))
+    assert rates[:16] == pytest.approx([step / 25 for step in range(1, 17)])
+    assert rates[16:24] == pytest.approx([step / 250 for step in range(17, 25)])
+    assert rates[24:28] == pytest.approx([0.1] * 4)
+
+
+def test_a_plateau_run_from_before_it_warmed_up_goes_on_at_its_rate():
+    settings = Hyperparameters(epochs=8, schedule="plateau", warmup_epochs=4.0)
+    optimizer = make_optimizer(late_fusion(), settings)
+    schedule = make_schedule(optimizer, settings, 4)
+    for group in optimizer.param_groups:
+        group["lr"] = settings.head_learning_rate
+    schedule.load_state_dict({"best": 0.5, "num_bad_epochs": 0, "last_epoch": 1})
+    schedule.after_step()
+    schedule.after_epoch(0.6)
+    assert learning_rates(optimizer)["head"] == settings.head_learning_rate
+
+
 @pytest.mark.parametrize("name", ["cosine", "plateau", "constant"])
-def test_a_schedule_goes_on_where_its_state_says(name):
-    settings = Hyperparameters(epochs=8, schedule=name)
+@pytest.mark.parametrize("warmup_epochs", [0.5, 6.5])
+def test_a_schedule_goes_on_where_its_state_says(name, warmup_epochs):
+    settings = Hyperparameters(epochs=8, schedule=name, warmup_epochs=warmup_epochs)
     whole, _, _ = rates_over(settings)
     _, optimizer, schedule = rates_over(settings, scores=(0.5,) * 5)
     again = make_optimizer(late_fusion(), settings)

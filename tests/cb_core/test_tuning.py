@@ -5,7 +5,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from cb_core.cli.tune import tune
 from cb_core.evaluation import tuning
 from cb_core.evaluation.tuning import SCORED, decoding_from_file, tune_decoding
 from cb_runtime.contract import Decoding
@@ -18,6 +20,16 @@ def test_a_file_that_holds_no_decoding_is_refused_with_the_command_that_makes_on
     file.write_text(text)
     with pytest.raises(InputError, match="cb tune --output"):
         decoding_from_file(file)
+
+
+@pytest.mark.parametrize(("output", "exit_code"), [("file/decoding.json", 3), ("folder", 2)])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, output, exit_code):
+    monkeypatch.setattr("cb_runtime.predictor.BoundaryPredictor", lambda *_, **__: pytest.fail("the work began"))
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    result = CliRunner().invoke(tune, ["--videos", str(tmp_path), "--output", str(tmp_path / output)])
+    assert result.exit_code == exit_code
+    assert output.partition("/")[0] in result.stderr
 
 
 def test_a_saved_tuning_gives_its_decoding_back(tmp_path):
