@@ -40,6 +40,7 @@ def pairs_from_dataset(database: str | Path, split: str, count: int, metadata: M
         InputError: No dataset, or one without pairs in the split, or without the font embeddings that the model takes.
         UsageError: A dataset whose strips are made otherwise than the model's.
     """
+    from cb_core.data.database import public_name
     from cb_core.data.torch_dataset import PairDataset
     from cb_core.training.golden import golden_indices
 
@@ -52,7 +53,7 @@ def pairs_from_dataset(database: str | Path, split: str, count: int, metadata: M
     )
     if pairs.summary.preprocessing != metadata.preprocessing:
         raise UsageError(
-            f"The strips of {database} were made with {pairs.summary.preprocessing}, the model takes "
+            f"The strips of {public_name(database)} were made with {pairs.summary.preprocessing}, the model takes "
             f"{metadata.preprocessing}. Give a dataset made as the one it was trained on."
         )
     indices = golden_indices(pairs.labels.tolist(), count)

@@ -55,8 +55,11 @@ def judge_pairs(
     known = set(pictures_of_rows(golden.inputs))
     rows = np.flatnonzero([picture not in known for picture in pictures_of_rows(found.inputs)])
     if not len(rows):
+        from cb_core.data.database import public_name
+
         raise UsageError(
-            f"All validation pairs of {database} are golden samples already. Judge on a dataset of other videos."
+            f"All validation pairs of {public_name(database)} are golden samples already. Judge on a dataset of other "
+            "videos."
         )
     inputs = {name: found.inputs[name][rows] for name in INPUT_NAMES}
     return JudgePairs(GoldenSamples(inputs, reference(inputs), found.labels[rows]), found.dataset_digest)

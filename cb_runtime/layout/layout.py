@@ -91,8 +91,8 @@ class CaptionLayout:
         serious = [other for other in self.other_regions if other.score >= SERIOUS]
         height = self.region.height / self.frame_height
         too_tall = (
-            f"The caption region {_as_text(self.region)} takes {height:.0%} of the frame's height: text beside captions "
-            f"was taken for theirs, and results may be worse. {REGION_HELP}"
+            f"The caption region {_as_text(self.region)} takes {height:.0%} of the frame's height: text that is no "
+            f"caption's was taken for one's, and results may be worse. {REGION_HELP}"
         )
         others = tuple(
             f"Captions may also be at {_as_text(other.region)} (score {other.score:.2f}; {other.reason}); those at "

@@ -309,9 +309,7 @@ def test_without_an_engine_for_the_gate_nothing_is_built(checkpoint, monkeypatch
 def test_golden_samples_of_the_checkpoint_itself_are_never_replaced_by_others(checkpoint, tmp_path):
     golden_of(seeded_model(), count=7).save(tmp_path / "few.npz")
     kept = golden_path(checkpoint).read_bytes()
-    with pytest.raises(
-        UsageError, match=r"best\.golden\.npz belongs to .*; .*few\.npz would replace it"
-    ):
+    with pytest.raises(UsageError, match=r"best\.golden\.npz belongs to .*; .*few\.npz would replace it"):
         export_checkpoint(checkpoint, options=ExportOptions(golden=tmp_path / "few.npz"))
     assert golden_path(checkpoint).read_bytes() == kept
     elsewhere = export_checkpoint(checkpoint, tmp_path / "out.onnx", ExportOptions(golden=tmp_path / "few.npz"))

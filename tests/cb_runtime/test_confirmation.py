@@ -81,6 +81,14 @@ def test_a_closer_look_makes_no_captions_that_are_too_short():
     assert decoded(ONE, ONE, closer={14: 3.0, 17: 3.0, 30: 3.0}, min_frames=4) == [(10, 14), (14, 30), (30, 34)]
 
 
+def test_a_closer_look_makes_no_captions_that_nobody_could_read():
+    """One that grows or moves differs from itself at any two frames; others may be half of a second long."""
+    growing = dict.fromkeys(range(12, 34, 2), 3.0)
+    assert decoded(ONE, ONE, frame_rate=30, closer=growing) == [(10, 16), (16, 24), (24, 34)]
+    assert decoded(ONE, ONE, frame_rate=60, closer=growing) == [(10, 22), (22, 34)]
+    assert decoded(ONE, ONE, frame_rate=120, closer=growing) == [(10, 34)]
+
+
 def test_a_change_over_which_strokes_stay_is_none_whatever_pairs_see():
     assert decoded(TWO, TWO, staying={22: 0.9}) == [(10, 34)]
     assert decoded(TWO, TWO, staying={22: 0.1, 21: 0.9}) == [(10, 22), (22, 34)]

@@ -9,7 +9,7 @@ from surviving_threads import no_thread_survives  # noqa: F401  (checks every te
 
 from cb_runtime.errors import ModelError
 from cb_runtime.geometry import Box
-from cb_runtime.layout import DEFAULT_SAMPLES, detect_layout
+from cb_runtime.layout import DEFAULT_SAMPLES, CaptionLayout, detect_layout
 from cb_runtime.layout.detection import MORE
 from cb_runtime.layout.overlays import without_overlays
 from cb_runtime.pipeline import Pipeline
@@ -78,6 +78,14 @@ def test_two_captions_at_once_are_two_regions():
     layout = detected([[line(width), line(width + 60, bottom=90)] for width in WIDTHS])
     assert len(layout.other_regions) == len(layout.doubts()) == 1
     assert layout.region.top > HEIGHT / 2 > layout.other_regions[0].region.bottom
+
+
+@pytest.mark.parametrize(("height", "origin", "told"), [(0.3, "ocr", 0), (0.5, "ocr", 1), (0.5, "region", 0)])
+def test_a_region_that_holds_more_than_captions_is_told(height, origin, told):
+    region = Box(0, 0, WIDTH, round(height * HEIGHT))
+    doubts = CaptionLayout(WIDTH, HEIGHT, region, "center", origin=origin).doubts()
+    assert len(doubts) == told
+    assert all("takes 50% of the frame's height" in doubt and "--region" in doubt for doubt in doubts)
 
 
 def test_a_logo_a_ticker_and_a_title_are_told_of_and_raise_no_doubt():
