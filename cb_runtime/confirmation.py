@@ -62,6 +62,25 @@ def looked_closer(path: Path, decided: Mapping[int, bool], min_frames: int, seco
     return _path(_joined(split, lambda one, other: one[1] == other[0] and not decided.get(other[0], True)))
 
 
+def readable_changes(path: Path, decided: Collection[int], seconds: Sequence[float]) -> set[int]:
+    """Return those changes that a closer look has decided of which both captions last long enough to be read.
+
+    About others it says little: a caption that moves or grows differs from itself at any two frames, looked at closely.
+
+    Args:
+        path: Captions found.
+        decided: First frames after the changes.
+        seconds: When each frame is shown, and when the video ends.
+    """
+    captions = list(_captions(path))
+    meeting = [one + other for one, other in itertools.pairwise(captions) if one[1] == other[0] and other[0] in decided]
+    return {
+        frame
+        for first, frame, _, end in meeting
+        if min(seconds[frame] - seconds[first], seconds[end] - seconds[frame]) >= READABLE
+    }
+
+
 def confirmed(
     path: Path,
     evidence: Array,

@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb_runtime.calibration import calibrated
-from cb_runtime.confirmation import CLOSER, confirmed, joined_over_cuts, looked_closer, without_flurries
+from cb_runtime.confirmation import (
+    CLOSER,
+    confirmed,
+    joined_over_cuts,
+    looked_closer,
+    readable_changes,
+    without_flurries,
+)
 from cb_runtime.contract import LABELS, MAX_DISTANCE, REVERSED_LABEL, Decoding, distances_fit
 from cb_runtime.errors import ContractError, UsageError
 from cb_runtime.fades import Fade, StripProducts, find_fades
@@ -128,7 +135,8 @@ def decode_spans(
     seconds = [float(time * time_base) for time in times]
     path = looked_closer(path, decided, decoding.min_frames, seconds)
     for distance in decoding.far_distances:
-        path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, decided)
+        left = readable_changes(path, decided, seconds)
+        path = confirmed(path, _at(scores, distance), distance, decoding.far_margin, left)
     path = joined_over_cuts(path, staying or {})
     path = without_flurries(path, seconds)
     posteriors = trellis.posteriors(evidence)

@@ -89,6 +89,15 @@ def test_a_closer_look_makes_no_captions_that_nobody_could_read():
     assert decoded(ONE, ONE, frame_rate=120, closer=growing) == [(10, 34)]
 
 
+def test_a_closer_look_says_little_of_captions_that_nobody_could_read():
+    """Far pairs are asked about their changes, as where nobody looked closer."""
+    pieces = "".join(letter * 6 for letter in "abcd")
+    many = f"{'.' * 10}{pieces}{'.' * 10}"
+    seen = dict.fromkeys((16, 22, 28), 3.0)
+    assert decoded(many, ONE, frame_rate=50, closer=seen) == [(10, 34)], "0.12 s each"
+    assert decoded(many, ONE, frame_rate=25, closer=seen) == [(10, 16), (16, 22), (22, 28), (28, 34)], "0.24 s each"
+
+
 def test_a_change_over_which_strokes_stay_is_none_whatever_pairs_see():
     assert decoded(TWO, TWO, staying={22: 0.9}) == [(10, 34)]
     assert decoded(TWO, TWO, staying={22: 0.1, 21: 0.9}) == [(10, 22), (22, 34)]
