@@ -44,6 +44,16 @@ def engine_runs_here():
     return choose(EngineOptions(flavour="rtx")).runs_here().ok
 
 
+def skip_unless_engines_run(options):
+    """Leave a test for a GPU out where this flavour is not installed, or its engines cannot run; say which."""
+    try:
+        status = target.runs_here(TargetOptions(engine=options))
+    except MissingPackageError as error:
+        pytest.skip(str(error))
+    if not status.ok:
+        pytest.skip(status.detail)
+
+
 blind = pytest.mark.skipif(engine_runs_here(), reason="the engine can be run here")
 
 
@@ -167,12 +177,7 @@ def test_an_engine_computes_in_the_precision_asked_for(tmp_path, precision, laye
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", ["auto", "rtx", "tensorrt"])
 def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
-    try:
-        status = target.runs_here(TargetOptions(engine=EngineOptions(flavour=flavour)))
-    except MissingPackageError as error:
-        pytest.skip(str(error))
-    if not status.ok:
-        pytest.skip(status.detail)
+    skip_unless_engines_run(EngineOptions(flavour=flavour))
     done = CliRunner().invoke(
         export, ["--checkpoint", str(checkpoint), "--format", "trt", "--flavor", flavour, "--batch", "1:4:8"]
     )
@@ -186,12 +191,7 @@ def test_with_a_gpu_the_engine_itself_passes_the_gate(checkpoint, flavour):
 @pytest.mark.gpu
 @pytest.mark.parametrize("flavour", ["rtx", "tensorrt"])
 def test_with_a_gpu_a_staged_graph_passes_the_gate_and_scores_as_the_onnx_does(late_fusion, flavour):
-    try:
-        status = target.runs_here(TargetOptions(engine=EngineOptions(flavour=flavour)))
-    except MissingPackageError as error:
-        pytest.skip(str(error))
-    if not status.ok:
-        pytest.skip(status.detail)
+    skip_unless_engines_run(EngineOptions(flavour=flavour))
     # The last --flavor counts.
     assert run("--checkpoint", late_fusion, "--flavor", flavour, "--batch", "1:4:8").exit_code == 0
     assert run("--checkpoint", late_fusion, format_name="onnx").exit_code == 0
@@ -207,13 +207,7 @@ def test_with_a_gpu_a_staged_graph_passes_the_gate_and_scores_as_the_onnx_does(l
 
 @pytest.mark.gpu
 def test_with_a_gpu_an_engine_for_later_releases_is_built_opened_and_proven(checkpoint):
-    wanted = EngineOptions(flavour="tensorrt", version_compatible=True)
-    try:
-        status = target.runs_here(TargetOptions(engine=wanted))
-    except MissingPackageError as error:
-        pytest.skip(str(error))
-    if not status.ok:
-        pytest.skip(status.detail)
+    skip_unless_engines_run(EngineOptions(flavour="tensorrt", version_compatible=True))
     arguments = ["--checkpoint", str(checkpoint), "--format", "trt", "--version-compatible", "--batch", "1:4:8"]
     done = CliRunner().invoke(export, arguments)
     assert done.exit_code == 0, done.output

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fake_tensorrt import CudaError, FakeCuda, OnnxEngine, fake_tensorrt, record_of
+from moving_strips import SHAPE, VECTORS, moving, pictures, score
 from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 
 from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import tensorrt as backend
 from cb_runtime.contract import IMAGE_INPUTS
 from cb_runtime.errors import ContractError, ModelError
-from cb_runtime.features import VideoInputs
 from cb_runtime.files import sha256_of_file
 from cb_runtime.gpus import Gpu
 from cb_runtime.models import default_model_path
@@ -26,7 +26,6 @@ from cb_runtime.package.writing import Packable
 from cb_runtime.pipeline import Pipeline
 from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.resident import Row, rows_of
-from cb_runtime.scoring import score_strips
 from cb_runtime.session import open_session
 from cb_runtime.skipping import Skipping
 from cb_runtime.stages import MANIFEST, Manifest, read_manifest, stages_path
@@ -35,10 +34,6 @@ from cb_runtime.trt.cuda import Cuda, Memory
 from cb_runtime.trt.sidecar import BatchProfile
 from cb_runtime.trt.stages import RowCopier
 
-SHAPE = (48, 480, 3)
-DISTANCES = (1, 2, 3, 8)
-INPUTS = VideoInputs(np.full(SHAPE, 7, np.uint8), np.linspace(0, 1, 6, dtype=np.float32), np.zeros(512, np.float32))
-VECTORS = {"spatial_features": np.zeros((3, 6), np.float32), "font_embedding": np.zeros((3, 512), np.float32)}
 PROFILE = BatchProfile(2, 4, 8)
 
 
@@ -89,21 +84,6 @@ def machine(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def on_cpu():
     return open_session(default_model_path(), backend="onnxruntime", device="cpu", measure=False)
-
-
-def pictures(count, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
-
-
-def moving(frames, still=()):
-    strips = list(pictures(frames))
-    for index in still:
-        strips[index] = strips[index - 1]
-    return strips
-
-
-def score(session, strips, **options):
-    return score_strips(session, strips, INPUTS, **({"distances": DISTANCES, "batch_size": 4} | options))
 
 
 def assert_same(one, other):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moving_strips import DISTANCES, VECTORS, moving, pictures, score
 from pretended_cuda import FakeRuntime
 from surviving_threads import no_thread_survives  # noqa: F401  (checks every test here)
 
@@ -17,19 +18,13 @@ from cb_runtime.arrays import DeviceArray
 from cb_runtime.backends import onnxruntime as ort_backend
 from cb_runtime.contract import IMAGE_INPUTS
 from cb_runtime.errors import ContractError, ModelError
-from cb_runtime.features import VideoInputs
 from cb_runtime.models import default_model_path
 from cb_runtime.pipeline import Pipeline
 from cb_runtime.pipeline.batcher import Batcher
 from cb_runtime.resident import Row, RowPicker, rows_of
-from cb_runtime.scoring import score_strips
 from cb_runtime.session import Session, open_session
 from cb_runtime.skipping import Skipping
 
-SHAPE = (48, 480, 3)
-DISTANCES = (1, 2, 3, 8)
-INPUTS = VideoInputs(np.full(SHAPE, 7, np.uint8), np.linspace(0, 1, 6, dtype=np.float32), np.zeros(512, np.float32))
-VECTORS = {"spatial_features": np.zeros((3, 6), np.float32), "font_embedding": np.zeros((3, 512), np.float32)}
 ENCODER, CLASSIFIER, PICKER = (
     {"pictures"},
     {f"{role}_features" for role in IMAGE_INPUTS} | {*VECTORS},
@@ -54,22 +49,6 @@ def on_gpu(runtime):
 @pytest.fixture(scope="module")
 def on_cpu():
     return open_session(default_model_path(), backend="onnxruntime", device="cpu", measure=False)
-
-
-def pictures(count, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
-
-
-def moving(frames, still=()):
-    """Strips of which each is its own, but for those that are equal to the one before."""
-    strips = list(pictures(frames))
-    for index in still:
-        strips[index] = strips[index - 1]
-    return strips
-
-
-def score(session, strips, **options):
-    return score_strips(session, strips, INPUTS, **({"distances": DISTANCES, "batch_size": 4} | options))
 
 
 def assert_same(one, other):
