@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from functools import cached_property
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -93,31 +94,35 @@ def _hint(code: Any) -> str:  # noqa: ANN401  (a cudaError_t)
 
 
 class Buffer:
-    """One tensor's memory: page-locked on the host, and its twin on the GPU.
+    """One tensor's memory on the GPU, and its twin on the host, page-locked, made when it is first used.
 
-    Copies from and to page-locked memory run beside the GPU's work; from other memory they wait for it.
+    Copies from and to page-locked memory run beside the GPU's work; from other memory they wait for it. What stays on
+    the GPU has no use for the twin.
     """
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._cuda, self._bytes_per_row = cuda, prod(shape[1:]) * dtype.itemsize
-        size = shape[0] * self._bytes_per_row
-        self._host = cuda.call(cuda.api.cudaHostAlloc, size, cuda.api.cudaHostAllocDefault)
-        try:
-            self.address: int = int(cuda.call(cuda.api.cudaMalloc, size))
-        except BaseException:
-            cuda.api.cudaFreeHost(self._host)
-            raise
+        self._cuda, self._shape, self._dtype = cuda, shape, dtype
+        self._bytes_per_row = prod(shape[1:]) * dtype.itemsize
+        self._host: Any = None
+        self.address: int = int(cuda.call(cuda.api.cudaMalloc, shape[0] * self._bytes_per_row))
+
+    @cached_property
+    def rows(self) -> NDArray[Any]:
+        """The host's side, `(capacity, ...)`. Raises ModelError when there is no memory for it."""
+        size = self._shape[0] * self._bytes_per_row
+        self._host = self._cuda.call(self._cuda.api.cudaHostAlloc, size, self._cuda.api.cudaHostAllocDefault)
         raw = (ctypes.c_uint8 * size).from_address(int(self._host))
-        self.rows: NDArray[Any] = np.frombuffer(memoryview(raw), dtype).reshape(shape)
-        """The host's side, `(capacity, ...)`."""
+        return np.frombuffer(memoryview(raw), self._dtype).reshape(self._shape)
 
     def upload(self, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy the first rows to the GPU, in the stream's order."""
-        self._cuda.copy("HostToDevice", self.address, int(self._host), rows * self._bytes_per_row, stream)
+        size = rows * self._bytes_per_row
+        self._cuda.copy("HostToDevice", self.address, self.rows.ctypes.data, size, stream)
 
     def download(self, rows: int, stream: Any) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy the first rows back to the host, in the stream's order."""
-        self._cuda.copy("DeviceToHost", int(self._host), self.address, rows * self._bytes_per_row, stream)
+        size = rows * self._bytes_per_row
+        self._cuda.copy("DeviceToHost", self.rows.ctypes.data, self.address, size, stream)
 
     def copy_in(self, address: int, rows: int, stream: Any, at: int = 0) -> None:  # noqa: ANN401  (a cudaStream_t)
         """Copy rows that lie elsewhere in the GPU's memory to the row `at` of its side, in the stream's order."""
@@ -131,7 +136,8 @@ class Buffer:
     def free(self) -> None:
         """Give both sides back; `rows` must not be used any more."""
         self._cuda.api.cudaFree(self.address)
-        self._cuda.api.cudaFreeHost(self._host)
+        if self._host is not None:
+            self._cuda.api.cudaFreeHost(self._host)
 
 
 class Memory:

@@ -40,7 +40,7 @@ class FakeCuda:
     def __init__(self, memory=2**40):
         self.memory, self.blocks, self.log = memory, {}, []
         self._capturing, self._lock = {}, threading.Lock()
-        self._next_stream = 0
+        self._next_stream, self._on_host = 0, {}
         self.copied = Counter()
         """Bytes by kind, of copies that were asked for; those of a graph count once."""
 
@@ -64,14 +64,23 @@ class FakeCuda:
         return self._allocate(size)
 
     def cudaHostAlloc(self, size, flags):
-        return self._allocate(size)
+        code, address = self._allocate(size)
+        self._on_host[address] = size
+        return code, address
 
     def cudaFree(self, address):
         with self._lock:
             self.memory += len(self.blocks.pop(address))
         return (CudaError.cudaSuccess,)
 
-    cudaFreeHost = cudaFree
+    def cudaFreeHost(self, address):
+        del self._on_host[address]
+        return self.cudaFree(address)
+
+    @property
+    def page_locked(self):
+        """Bytes of the host that are in use."""
+        return sum(self._on_host.values())
 
     def cudaStreamCreateWithFlags(self, flags):
         with self._lock:

@@ -148,6 +148,12 @@ class TestTraffic:
         rows = session.stages.resident.encode("frame1", pictures(20))
         assert (len(rows), encoder.lanes.made) == (20, 2)
 
+    def test_features_that_stay_have_no_place_on_the_host(self, machine):
+        session = machine.open()
+        score(session, moving(16), batch_size=8)
+        features = session.stages.resident._encoders["frame"].part.output.shape[1:]
+        assert 0 < machine.cuda.page_locked < 8 * 4 * int(np.prod(features)), "less than one batch of features"
+
     def test_memory_of_features_is_used_again_and_given_back(self, machine):
         session = machine.open()
         score(session, moving(40))
